@@ -1,0 +1,110 @@
+"""A name -> a Phi3Vision on the best device, in the best format, ready to be asked."""
+
+import os
+from contextlib import contextmanager
+
+import torch
+import transformers
+from transformers.utils import logging
+
+from .devices import GB, choose_attention, choose_device, choose_dtype, find_gpus
+from .errors import LoadError
+from .model import Phi3VForCausalLM, Phi3VProcessor
+from .vision import Phi3Vision, advice_for_memory
+from .weights import KNOWN, at_hand, find_weights, obstacle_to_download
+
+AUTO_MODEL = "phi-3-vision"
+ROOM = 2 * GB  # beside the weights: pictures, keys and values
+
+
+def load(
+    model="auto",
+    device="auto",
+    dtype="auto",
+    attention="auto",
+    num_crops=None,
+    revision=None,
+    verbose=True,
+):
+    """Load a model.
+
+    model: "auto", "tiny", "phi-3-vision", "phi-3.5-vision", an id of the Hugging Face Hub, or a folder.
+        "auto" is Phi-3-vision where a CUDA GPU has room and the weights can be had, else the tiny model.
+        The environment variable PHI3V_MODEL, where set, says what "auto" is instead.
+    device: "auto", "cpu", "cuda", "cuda:1", "mps". dtype: "auto", "float32", "bfloat16", "float16".
+        The tiny model's "auto" is the CPU in float32, so that it answers alike everywhere.
+    attention: "auto", "eager", "sdpa", "flash_attention_2".
+    num_crops: int, the most tiles a picture is cut into, for all questions; None: see `Phi3Vision.ask`.
+    revision: branch, tag or commit on the Hub; None takes the pinned one of known models, "main" of others.
+    verbose: print one line that says which model was taken, and show progress bars.
+    Returns a Phi3Vision. Raises LoadError.
+    """
+    gpus = find_gpus()
+    reason = "as asked for"
+    if model == "auto" and os.environ.get("PHI3V_MODEL"):
+        model, reason = os.environ["PHI3V_MODEL"], "as PHI3V_MODEL says"
+    if model == "auto":
+        model, reason = choose_model(device, gpus)
+    tiny = model == "tiny"
+    device = choose_device("cpu" if tiny and device == "auto" else device, gpus)
+    dtype = choose_dtype(dtype, device, gpus)
+    attention = choose_attention(attention, device, dtype, gpus)
+    folder, name = find_weights(model, revision)  # last, as it may download gigabytes
+    with progress_bars(verbose and not tiny), advice_for_memory():
+        vision = Phi3Vision(*read(folder, device, dtype, attention), name, num_crops)
+    if verbose:
+        print(f"{vision!r} ({reason})")
+    return vision
+
+
+def choose_model(device, gpus):
+    """What "auto" means on this machine: (short name, reason in a few words)."""
+    known = KNOWN[AUTO_MODEL]
+    device = choose_device(device, gpus)
+    if device.type != "cuda":
+        return "tiny", "no CUDA GPU" if not gpus else f"device is {device.type}"
+    gpu = next(gpu for gpu in gpus if gpu.index == device.index)
+    if gpu.free < known.size + ROOM:
+        need = (known.size + ROOM) / GB
+        return "tiny", f"{gpu.name} has {gpu.free / GB:.1f} GB free, Phi-3-vision needs {need:.1f}"
+    if not at_hand(known):
+        obstacle = obstacle_to_download(known)
+        if obstacle:
+            return "tiny", f"Phi-3-vision would fit, but {obstacle}"
+    return AUTO_MODEL, f"{gpu.name} has {gpu.free / GB:.1f} GB free"
+
+
+def read(folder, device, dtype, attention):
+    """The files of a folder -> (Phi3VForCausalLM on `device`, Phi3VProcessor). Raises LoadError."""
+    # With accelerate the weights go straight to the device, without a copy in the computer's own memory.
+    straight = {"device_map": {"": device}} if transformers.utils.is_accelerate_available() else {}
+    try:
+        processor = Phi3VProcessor.from_pretrained(folder)
+        model, report = Phi3VForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=attention, output_loading_info=True, **straight
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # damaged files show in many ways
+        raise LoadError(
+            f"The files in {folder} could not be loaded ({type(error).__name__}: {error}).",
+            "Copy or download them again.",
+        ) from error
+    lost = sorted(report["missing_keys"])
+    if lost:  # transformers would fill them with random numbers
+        raise LoadError(
+            f"The weights in {folder} lack {len(lost)} parts, such as {lost[0]}.",
+            "Copy or download them again.",
+        )
+    return model.to(device), processor
+
+
+@contextmanager
+def progress_bars(shown):
+    """transformers' bar while weights are read: shown or not, and afterwards as it was before."""
+    before = logging.is_progress_bar_enabled()
+    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+    try:
+        yield
+    finally:
+        (logging.enable_progress_bar if before else logging.disable_progress_bar)()

@@ -1,0 +1,243 @@
+"""A loaded model that can be asked: question and pictures -> prompt -> tokens -> answer."""
+
+import re
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from .answers import Answer, TokenCount
+from .chat import Chat
+from .errors import ImageError, Phi3VError, PromptError
+from .images import load_images
+from .prompts import IMAGE_TAG, build_prompt
+from .streaming import StopWhen, Stream
+
+ENDS = ("<|end|>", "<|endoftext|>")  # either ends an answer
+TINY_BELOW = 100_000_000  # parameters; Phi-3-vision has 4.15 billion
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question, checked and ready for the model."""
+
+    prompt: str
+    images: list
+    num_crops: int | None  # None: the processor's own
+    max_new_tokens: int
+    temperature: float
+    seed: int | None
+
+
+class Phi3Vision:
+    """A phi3_v model with its processor. `phi3v_helpers.load` makes one.
+
+    name: str for people. model, processor, tokenizer: the transformers objects.
+    May be used from several threads: questions are answered one after the other.
+    """
+
+    def __init__(self, model, processor, name, num_crops=None):
+        self.model = model.eval()
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.name = name
+        self.is_tiny = model.num_parameters() < TINY_BELOW
+        self._num_crops = _whole(num_crops, "num_crops") if num_crops is not None else None
+        self._lock = threading.Lock()
+
+    @property
+    def device(self):
+        return self.model.device
+
+    @property
+    def dtype(self):
+        return self.model.dtype
+
+    @property
+    def attention(self):
+        """ "eager", "sdpa" or "flash_attention_2"."""
+        return self.model.config._attn_implementation
+
+    def ask(self, images, question, **options):
+        """Ask a question about pictures.
+
+        images: None, one source or a list of sources, each as in `load_image`.
+        question: str. Control strings in it are plain text, see `phi3v_helpers.prompts`.
+        options:
+            system: str, a text in front of the conversation; None.
+            max_new_tokens: int, the most tokens of an answer; 500.
+            temperature: float >= 0; 0 always takes the likeliest token, more makes answers vary; 0.
+            num_crops: int, the most tiles of 336 x 336 pixels a picture is cut into. None takes what `load`
+                was given, else 16 for one picture and 4 for several, as the model's card advises; the tiny
+                model has a number of its own.
+            seed: int that makes answers with a temperature repeatable; None.
+        Returns an Answer.
+        Raises ImageError: a picture that cannot be read. PromptError: an option out of range, tags that do
+        not match, too long for the context. Phi3VError: out of memory.
+        """
+        return self.run(self.request(load_images(images), question, **options))
+
+    def stream(self, images, question, *, stop=None, **options):
+        """Ask, and get the answer in pieces while it is written.
+
+        stop: threading.Event or None; when it is set, the answer ends after the present token.
+        images, question, options, errors: as in `ask`. Returns a Stream, an iterator of str.
+        """
+        return self.run_stream(self.request(load_images(images), question, **options), stop)
+
+    def chat(self, images=None, system=None):
+        """A Chat about these pictures: question after question, each knowing what was said."""
+        return Chat(self, images, system)
+
+    def count_tokens(self, images, question="", *, system=None, num_crops=None):
+        """How many tokens this prompt has: a TokenCount, an int. Nothing is run."""
+        images = load_images(images)
+        with self._lock:
+            return self._count(
+                build_prompt(question, len(images), system), images, self._crops(num_crops, images)
+            )
+
+    def request(
+        self,
+        images,
+        question,
+        system=None,
+        history=(),
+        *,
+        max_new_tokens=500,
+        temperature=0.0,
+        num_crops=None,
+        seed=None,
+    ):
+        """Check a question about a list of PIL images. Returns a Request; raises PromptError."""
+        if isinstance(question, str) and not question.strip():
+            raise PromptError("The question is empty.", "Ask something about the pictures.")
+        if not isinstance(temperature, (int, float)) or not 0 <= temperature < float("inf"):
+            raise PromptError(f"temperature is {temperature!r}.", "Give 0, or a small number such as 0.7.")
+        return Request(
+            prompt=build_prompt(question, len(images), system, history),
+            images=images,
+            num_crops=self._crops(num_crops, images),
+            max_new_tokens=_whole(max_new_tokens, "max_new_tokens"),
+            temperature=float(temperature),
+            seed=seed,
+        )
+
+    def run(self, request, stopped=lambda: False, streamer=None):
+        """Answer a Request. `stopped()` is asked after every token. Returns an Answer; raises Phi3VError."""
+        with self._turn(stopped) as mine, advice_for_memory():
+            if not mine:
+                return Answer("", model=self.name, prompt_tokens=0, new_tokens=0, seconds=0.0, finished=False)
+            started = time.perf_counter()
+            self._check_length(request)
+            inputs = self.processor(
+                request.prompt, request.images or None, num_crops=request.num_crops, return_tensors="pt"
+            ).to(self.device, self.dtype)
+            length = inputs["input_ids"].shape[1]
+            new = self._generate(inputs, request, stopped, streamer)[0, length:]
+            return Answer(
+                self.tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False),
+                model=self.name,
+                prompt_tokens=length,
+                new_tokens=len(new),
+                seconds=time.perf_counter() - started,
+                finished=len(new) > 0 and int(new[-1]) in self._end_ids(),
+            )
+
+    def run_stream(self, request, stop=None, keep=None):
+        """As `run`, in a thread: a Stream. keep: called with the Answer, whole or stopped."""
+        return Stream(
+            self.tokenizer, lambda stopped, streamer: self.run(request, stopped, streamer), stop, keep
+        )
+
+    @contextmanager
+    def _turn(self, stopped):
+        """Wait for the model; gives False where `stopped()` became true meanwhile."""
+        while not self._lock.acquire(timeout=0.05):
+            if stopped():
+                yield False
+                return
+        try:
+            yield not stopped()
+        finally:
+            self._lock.release()
+
+    def _generate(self, inputs, request, stopped, streamer):
+        sampling = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
+        if request.temperature > 0:
+            sampling = {"do_sample": True, "temperature": request.temperature}
+        devices = [self.device] if self.device.type == "cuda" else []
+        # The caller's random numbers go on as if we had not been there.
+        with torch.inference_mode(), torch.random.fork_rng(devices, enabled=request.seed is not None):
+            if request.seed is not None:
+                torch.manual_seed(request.seed)
+            return self.model.generate(
+                **inputs,
+                **sampling,
+                max_new_tokens=request.max_new_tokens,
+                eos_token_id=self._end_ids(),
+                pad_token_id=self._end_ids()[-1],
+                stopping_criteria=[StopWhen(stopped)],
+                streamer=streamer,
+            )
+
+    def _end_ids(self):
+        return self.tokenizer.convert_tokens_to_ids(list(ENDS))
+
+    def _crops(self, given, images):
+        """The card's advice unless something else is asked for."""
+        if given is not None:
+            return _whole(given, "num_crops")
+        if self._num_crops is not None or self.is_tiny:
+            return self._num_crops
+        return 4 if len(images) > 1 else 16
+
+    def _count(self, prompt, images, num_crops):
+        per_image = []
+        for number, image in enumerate(images, start=1):
+            try:
+                per_image.append(self.processor.image_processor.num_image_tokens(*image.size, num_crops))
+            except ValueError as error:
+                what, _, advice = str(error).partition(". ")
+                raise ImageError(f"Picture {number}: {what}.", advice) from error
+        chunks = IMAGE_TAG.split(prompt)[::2]  # every other part is the number of a tag
+        return TokenCount(
+            sum(len(self.tokenizer(chunk).input_ids) for chunk in chunks) + sum(per_image), per_image
+        )
+
+    def _check_length(self, request):
+        count = self._count(request.prompt, request.images, request.num_crops)
+        room = self.model.config.max_position_embeddings
+        if count + request.max_new_tokens > room:
+            raise PromptError(
+                f"The prompt has {int(count):,} tokens ({count.image_tokens:,} of them pictures), the answer "
+                f"up to {request.max_new_tokens:,}: more than the {room:,} that this model can hold.",
+                "Ask about fewer pictures, set a smaller num_crops or max_new_tokens, or begin a new chat.",
+            )
+
+    def __repr__(self):
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"Phi3Vision: {self.name} on {self.device}, {dtype}, {self.attention}"
+
+
+@contextmanager
+def advice_for_memory():
+    """Turns every "out of memory" of the devices into a Phi3VError."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not re.search("out of memory|allocate memory", str(error)):
+            raise
+        raise Phi3VError(
+            "The memory of the device is full.",
+            "Use fewer pictures or a smaller num_crops, end other programs that use it, or take the tiny "
+            'model: p3v.load("tiny").',
+        ) from error
+
+
+def _whole(value, what):
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise PromptError(f"{what} is {value!r}.", "Give a whole number, 1 or more.")
+    return value

@@ -1,0 +1,88 @@
+"""From pictures and dialogues to token ids, exactly as the processor and the chat format make them."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+
+from training import pictures, questions, sight
+
+IMAGE_TOKENS = 113  # one crop and the global view, each 7 x 7 and its row ends, and the separator between them
+IGNORE = -100
+SINGLE = (("scene", 20), ("chart", 25), ("book", 27), ("page", 20), ("other", 8))
+PAIR = (("scene", 45), ("chart", 20), ("book", 22), ("mixed", 13))
+
+
+class Writer:
+    """Turns dialogues into (ids, labels); labels are the answers and their ``<|end|>``, all else is ignored."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.image, self.end = tokenizer.convert_tokens_to_ids(["<|image|>", "<|end|>"])
+
+    def ids(self, text: str, bos: bool) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=bos)["input_ids"]
+
+    def prompt(self, n_images: int) -> list[int]:
+        """Everything before the first question: each piece of text around the images has a BOS of its own."""
+        if n_images == 0:
+            return self.ids("<|user|>\n", bos=True)
+        ids = self.ids("<|user|>\n", bos=True)
+        for i in range(n_images):
+            ids += [self.image] * IMAGE_TOKENS
+            ids += self.ids("\n", bos=True)
+        return ids
+
+    def write(self, turns, n_images: int, room: int) -> tuple[list[int], list[int]]:
+        """As many turns as there is room for (at least one, cut off if need be)."""
+        ids = self.prompt(n_images)
+        labels = [IGNORE] * len(ids)
+        for i, (question, answer) in enumerate(turns):
+            opening = "" if i == 0 else "\n<|user|>\n"
+            asked = self.ids(f"{opening}{question}<|end|>\n<|assistant|>\n", bos=False)
+            said = self.ids(answer, bos=False) + [self.end]
+            if i and len(ids) + len(asked) + len(said) > room:
+                break
+            ids += asked + said
+            labels += [IGNORE] * len(asked) + said
+        return ids[:room], labels[:room]
+
+
+def draw_single(rng, render: bool):
+    names, weights = zip(*SINGLE)
+    picture = pictures.DRAW[rng.choices(names, weights)[0]](rng, pictures.random_look(rng, render))
+    return [picture], questions.dialogue(rng, picture, 8)
+
+
+def draw_pair(rng, render: bool):
+    names, weights = zip(*PAIR)
+    kind = rng.choices(names, weights)[0]
+    look = pictures.random_look(rng, render)
+    if kind == "mixed":
+        one, two = (pictures.DRAW[k](rng, look) for k in rng.choices(("scene", "chart", "book", "other"), (3, 3, 3, 1), k=2))
+    elif kind == "scene":
+        one = pictures.draw_scene(rng, look, pictures.random_shapes(rng, 3))
+        related = rng.random() < 0.7
+        two = pictures.change(rng, one, look) if related else pictures.draw_scene(rng, look, pictures.random_shapes(rng, 3))
+    else:
+        one = pictures.draw_chart(rng, look, pictures.random_chart(rng, 5)) if kind == "chart" else pictures.draw_book(rng, look)
+        related = rng.random() < 0.7
+        two = pictures.change(rng, one, look) if related else pictures.DRAW[kind](rng, look)
+    return [one, two], questions.dialogue_of_two(rng, one, two, 3)
+
+
+def batch(rng: random.Random, writer: Writer, size: int, pair: bool, room: int, render: bool):
+    """(ids, labels, tables, frames): (B, room) int64 twice, (B * images, 196, 14) uint8, (B * images, 336, 336, 3)."""
+    ids = torch.full((size, room), writer.tokenizer.pad_token_id)
+    labels = torch.full((size, room), IGNORE)
+    tables, frames = [], []
+    for row in range(size):
+        shown, turns = (draw_pair if pair else draw_single)(rng, render)
+        text, truth = writer.write(turns, len(shown), room)
+        ids[row, : len(text)], labels[row, : len(truth)] = torch.tensor(text), torch.tensor(truth)
+        tables += [sight.labels(picture.canvas) for picture in shown]
+        if render:
+            frames += [sight.frame(pictures.weather(rng, picture.image)) for picture in shown]
+    return ids, labels, torch.from_numpy(np.stack(tables)), torch.from_numpy(np.stack(frames)) if render else None

@@ -1,0 +1,106 @@
+"""Stage 1 of 3: the ViT learns to see, from labels of every patch.  Resumes from its checkpoint.
+
+    python -m training.train_eye --minutes 45 --out runs/eye.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import CLIPVisionModel
+
+from training import pictures, sight
+from training.schedule import Schedule, load, save
+from training.shape import vision_config
+
+MIX = (("dense", 45), ("page", 8), ("chart", 20), ("book", 17), ("scene", 10))
+
+
+class Sights(IterableDataset):
+    """Endless batches of (frames uint8, label tables)."""
+
+    def __init__(self, batch: int, seed: int):
+        self.batch, self.seed = batch, seed
+
+    def __iter__(self):
+        info = torch.utils.data.get_worker_info()
+        rng = random.Random(self.seed * 1000 + (info.id if info else 0))
+        names, weights = zip(*MIX)
+        while True:
+            frames, tables = [], []
+            for name in rng.choices(names, weights, k=self.batch):
+                look = pictures.random_look(rng)
+                dense = name == "dense"
+                picture = pictures.draw_page(rng, look, True) if dense else pictures.DRAW[name](rng, look)
+                frames.append(sight.frame(pictures.weather(rng, picture.image)))
+                tables.append(sight.labels(picture.canvas))
+            yield torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(tables))
+
+
+@torch.no_grad()
+def whiten(eye, frames) -> None:
+    """Start the patch embedding at the main components of patches, each at the same strength.
+
+    From random filters the letters stay hidden behind the patch's mean colour for a long time.
+    """
+    weight = eye.embeddings.patch_embedding.weight  # (C, 3, p, p)
+    size = weight.shape[-1]
+    patches = sight.normalise(frames).unfold(2, size, size).unfold(3, size, size)  # (B, 3, 14, 14, p, p)
+    patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)  # (B * 196, 3 * p * p)
+    variance, basis = torch.linalg.eigh(patches.T @ patches / len(patches))  # ascending
+    variance, basis = variance[-len(weight) :], basis[:, -len(weight) :]
+    weight.copy_((basis / variance.sqrt() / 2).T.reshape(weight.shape))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=45)
+    parser.add_argument("--out", type=Path, default=Path("runs/eye.pt"))
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
+    parser.add_argument("--peak", type=float, default=1.5e-3, help="highest learning rate")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    eye = CLIPVisionModel(vision_config(used_layers_only=True)).to(args.device)
+    heads = sight.SightHeads(eye.config.hidden_size).to(args.device)
+    parameters = [*eye.parameters(), *heads.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=args.peak, betas=(0.9, 0.98), weight_decay=0.03)
+    state = load(args.out, eye=eye, heads=heads, optimiser=optimiser)
+    schedule = Schedule(optimiser, args.peak, args.minutes, spent=state.get("seconds", 0))
+    step, pictures_seen = state.get("step", 0), state.get("pictures", 0)
+    fast = torch.compile(eye)
+    loader = iter(DataLoader(Sights(args.batch, seed=1 + step), batch_size=None, num_workers=args.workers, prefetch_factor=8))
+    if step == 0:
+        whiten(eye, torch.cat([next(loader)[0] for _ in range(4)]))
+    said = time.time()
+    while not schedule.done():
+        frames, tables = next(loader)
+        pixel_values, tables = sight.normalise(frames).to(args.device), tables.to(args.device)
+        schedule.step()
+        with torch.autocast(args.device, torch.bfloat16):
+            features = fast(pixel_values=pixel_values).last_hidden_state[:, 1:]  # (B, 196, C) without the class token
+        loss = heads.loss(features.float(), tables)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        step, pictures_seen = step + 1, pictures_seen + len(frames)
+        if step % 50 == 0:
+            score = {k: round(v, 3) for k, v in heads.score(features.float(), tables).items()}
+            print(f"{step} pictures {pictures_seen} loss {loss.item():.3f} {score} {50 * args.batch / (time.time() - said):.0f}/s", flush=True)
+            said = time.time()
+        if step % 500 == 0 or schedule.done():
+            save(args.out, eye=eye, heads=heads, optimiser=optimiser, step=step, pictures=pictures_seen, seconds=schedule.seconds())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Stage 3 of 3: the eye and the tongue become one model.  Resumes from its checkpoint.
+
+First the projector alone learns to hand over what the eye sees in the form that the decoder was taught on
+(``PerfectEye``).  Then all of it learns together from pictures, with the eye's own labels as a second loss.
+
+    python -m training.train_join --minutes 60 --out runs/join.pt --eye runs/eye.pt --tongue runs/tongue.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from phi3v_helpers.model import Phi3VForCausalLM
+from training import sight
+from training.schedule import Schedule, load, save
+from training.shape import DECODER, VISION, model_config
+from training.tokenizer import build
+from training.train_tongue import PerfectEye, Talks, answer_loss
+
+AVERAGE = 0.999  # decay of the running average of the weights, which is what gets shipped
+
+
+def assemble(eye_path: Path, tongue_path: Path):
+    """The whole model with the weights of stages 1 and 2; the perfect eye; the sight heads."""
+    model = Phi3VForCausalLM(model_config(build()))
+    perfect, heads = PerfectEye(DECODER["hidden_size"]), sight.SightHeads(VISION["hidden_size"])
+    eye, tongue = (torch.load(path, map_location="cpu", weights_only=True) for path in (eye_path, tongue_path))
+    # The last layer of the ViT and the norm behind it are never run, so stage 1 has no values for them.
+    tower = model.model.vision_embed_tokens.img_processor.vision_model
+    missing = tower.load_state_dict(eye["eye"], strict=False).missing_keys
+    assert all(key.startswith(f"encoder.layers.{VISION['num_hidden_layers'] - 1}.") for key in missing), missing
+    missing = model.load_state_dict(tongue["model"], strict=False).missing_keys
+    assert all("vision_embed_tokens" in key for key in missing), missing
+    perfect.load_state_dict(tongue["eye"])
+    heads.load_state_dict(eye["heads"])
+    return model, perfect, heads
+
+
+def look(model, pixel_values):
+    """(N, 3, 336, 336) -> patch features (N, 196, C) and token embeddings (N, 113, D).
+
+    With one crop the global view is the crop itself, so the ViT runs once for both.
+    """
+    vision = model.model.vision_embed_tokens
+    features = vision.img_processor(pixel_values)
+    merged = vision.merge_patches(features)  # (N, 7, 7, 4C)
+    laid_out = torch.stack([vision.arrange(torch.stack([crop, crop]), 1, 1) for crop in merged])
+    return features, vision.img_projection(laid_out)
+
+
+def fit_projector(model, perfect, batches, seconds: float, device: str) -> None:
+    """Teach the projector, and the separators, what the perfect eye says of the same pictures."""
+    vision = model.model.vision_embed_tokens
+    nn.init.normal_(vision.sub_GN, std=0.5)
+    nn.init.normal_(vision.glb_GN, std=0.5)
+    parameters = [vision.sub_GN, vision.glb_GN, *vision.img_projection.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.01)
+    schedule, step = Schedule(optimiser, 2e-3, seconds / 60), 0
+    while not schedule.done():
+        _, _, _, tables, frames = next(batches)
+        schedule.step()
+        with torch.no_grad():
+            target = perfect(tables.to(device))
+        with torch.autocast(device, torch.bfloat16):
+            with torch.no_grad():
+                features = vision.img_processor(sight.normalise(frames).to(device))
+            merged = vision.merge_patches(features.float())
+            laid_out = torch.stack([vision.arrange(torch.stack([crop, crop]), 1, 1) for crop in merged])
+            seen = vision.img_projection(laid_out)
+        loss = nn.functional.mse_loss(seen.float(), target)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        step += 1
+        if step % 50 == 0:
+            print(f"projector {step} unexplained {loss.item() / target.var().item():.3f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--fit-minutes", type=float, default=4)
+    parser.add_argument("--out", type=Path, default=Path("runs/join.pt"))
+    parser.add_argument("--eye", type=Path, default=Path("runs/eye.pt"))
+    parser.add_argument("--tongue", type=Path, default=Path("runs/tongue.pt"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=16, help="rows with one picture; half as many with two")
+    parser.add_argument("--peak", type=float, default=6e-4, help="highest learning rate")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    if args.out.exists():
+        model, heads = Phi3VForCausalLM(model_config(build())), sight.SightHeads(VISION["hidden_size"])
+        perfect = None
+    else:
+        model, perfect, heads = assemble(args.eye, args.tongue)
+        perfect.to(args.device)
+    model.to(args.device), heads.to(args.device)
+    parameters = [p for p in [*model.parameters(), *heads.parameters()]]
+    optimiser = torch.optim.AdamW(parameters, lr=args.peak, betas=(0.9, 0.98), weight_decay=0.02)
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE))
+    state = load(args.out, model=model, average=average, heads=heads, optimiser=optimiser)
+    step, rows = state.get("step", 0), state.get("rows", 0)
+    talks = Talks(7777 + step, args.batch, render=True)
+    batches = iter(DataLoader(talks, batch_size=None, num_workers=args.workers, prefetch_factor=8))
+    if perfect is not None:
+        fit_projector(model, perfect, batches, 60 * args.fit_minutes, args.device)
+        average.module.load_state_dict(model.state_dict())
+
+    schedule = Schedule(optimiser, args.peak, args.minutes, spent=state.get("seconds", 0))
+    image = model.config.image_token_id
+    decoder = torch.compile(model.model) if args.device == "cuda" else model.model
+    said, spelled, other = time.time(), [], []
+    while not schedule.done():
+        pair, ids, labels, tables, frames = next(batches)
+        ids, labels, tables = ids.to(args.device), labels.to(args.device), tables.to(args.device)
+        schedule.step()
+        with torch.autocast(args.device, torch.bfloat16):
+            features, seen = look(model, sight.normalise(frames).to(args.device))
+            embeddings = model.model.embed_tokens(ids).masked_scatter((ids == image)[..., None], seen.flatten(0, 1).float())
+            logits = model.lm_head(decoder(inputs_embeds=embeddings, use_cache=False).last_hidden_state)
+        said_loss, right_spelled, right_other = answer_loss(logits, labels)
+        loss = said_loss + 0.3 * heads.loss(features.float(), tables)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        average.update_parameters(model)
+        step, rows = step + 1, rows + len(ids)
+        spelled, other = [*spelled[-49:], right_spelled], [*other[-49:], right_other]
+        if step % 50 == 0:
+            pace = 50 / (time.time() - said)
+            print(
+                f"{step} rows {rows} loss {said_loss.item():.3f} letters {sum(spelled) / 50:.3f} "
+                f"words {sum(other) / 50:.3f} {pace:.2f} steps/s",
+                flush=True,
+            )
+            said = time.time()
+        if step % 250 == 0 or schedule.done():
+            parts = {"model": model, "average": average, "heads": heads, "optimiser": optimiser}
+            save(args.out, **parts, step=step, rows=rows, seconds=schedule.seconds())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Stage 2 of 3: the decoder learns to read and to answer, with perfect eyes.  Resumes from its checkpoint.
+
+No picture is drawn: the decoder sees the label grids themselves, embedded (``PerfectEye``).  It needs no ViT for that,
+so this stage runs beside stage 1, and both are joined in stage 3.
+
+    python -m training.train_tongue --minutes 45 --out runs/tongue.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from phi3v_helpers.model import Phi3VForCausalLM
+from training import data, sight
+from training.schedule import Schedule, load, save
+from training.shape import DECODER, model_config
+from training.tokenizer import build
+
+ROOM = {False: 304, True: 448}  # tokens in a row, for one picture and for two
+
+
+class PerfectEye(nn.Module):
+    """Label grids -> the 113 embeddings of a picture, in the layout of phi3_v (crop, separator, global view)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        sizes = {"chars": 64, "kinds": 16, "colours": 16}
+        self.embed = nn.ModuleDict({t: nn.Embedding(sight.CLASSES[t], sizes[t], padding_idx=0) for t in sizes})
+        slots = sum(4 * sight.SLOTS[t][0] * sight.SLOTS[t][1] * sizes[t] for t in sizes)
+        self.project = nn.Linear(slots, width)
+        self.place = nn.Parameter(torch.randn(49, width) * 0.3)
+        self.row_end = nn.Parameter(torch.randn(width) * 0.3)
+        self.separator = nn.Parameter(torch.randn(width) * 0.3)
+
+    def grid(self, tables: torch.Tensor) -> torch.Tensor:
+        """(N, 196, 14) -> (N, 49, width): the token of every 2 x 2 patches."""
+        truth = sight.split(tables)
+        features = torch.cat([self.embed[t](truth[t]).flatten(2) for t in self.embed], dim=-1)  # (N, 196, F)
+        n, _, f = features.shape
+        features = features.reshape(n, 7, 2, 7, 2, f).permute(0, 1, 3, 2, 4, 5).reshape(n, 49, 4 * f)
+        return self.project(features) + self.place
+
+    def forward(self, tables: torch.Tensor) -> torch.Tensor:
+        """(N, 196, 14) -> (N, 113, width)."""
+        grid = self.grid(tables)
+        n, _, width = grid.shape
+        ends = self.row_end.expand(n, 7, 1, width)
+        rows = torch.cat([grid.reshape(n, 7, 7, width), ends], dim=2).flatten(1, 2)  # (N, 56, width)
+        return torch.cat([rows, self.separator.expand(n, 1, width), rows], dim=1)
+
+
+def blur(tables: torch.Tensor, rate: float) -> torch.Tensor:
+    """Perfect eyes that slip now and then: characters lost, mistaken or imagined."""
+    chars = tables[..., :6]
+    luck = torch.rand(chars.shape)
+    wrong = torch.randint(1, sight.CLASSES["chars"], chars.shape, dtype=torch.uint8)
+    chars = torch.where((chars > 0) & (luck < rate), torch.zeros_like(chars), chars)
+    chars = torch.where((chars > 0) & (luck > 1 - rate), wrong, chars)
+    chars = torch.where((chars == 0) & (luck > 1 - rate / 20), wrong, chars)
+    return torch.cat([chars, tables[..., 6:]], dim=-1)
+
+
+class Talks(IterableDataset):
+    """Endless (pair?, ids, labels, tables)."""
+
+    def __init__(self, seed: int, rows: int, render: bool = False):
+        self.seed, self.render = seed, render
+        self.rows = {False: rows, True: max(1, rows // 2)}
+
+    def __iter__(self):
+        info = torch.utils.data.get_worker_info()
+        rng, writer = random.Random(self.seed * 1000 + 500 + (info.id if info else 0)), data.Writer(build())
+        while True:
+            pair = rng.random() < 0.4
+            yield pair, *data.batch(rng, writer, self.rows[pair], pair, ROOM[pair], self.render)
+
+
+def answer_loss(logits, labels):
+    """Mean cross-entropy of the answers, and how many of the spelled and of the other tokens are right."""
+    logits, labels = logits[:, :-1], labels[:, 1:]
+    chosen = labels != data.IGNORE
+    logits, labels = logits[chosen].float(), labels[chosen]
+    right = logits.argmax(-1) == labels
+    spelled = (labels >= 9) & (labels < 9 + 256)  # single bytes: letters, digits, spaces before names
+    loss = nn.functional.cross_entropy(logits, labels)
+    return loss, right[spelled].float().mean().item(), right[~spelled].float().mean().item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=45)
+    parser.add_argument("--out", type=Path, default=Path("runs/tongue.pt"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
+    parser.add_argument("--batch", type=int, default=16, help="rows with one picture; half as many with two")
+    parser.add_argument("--peak", type=float, default=1.5e-3, help="highest learning rate")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    model = Phi3VForCausalLM(model_config(build())).to(args.device)
+    del model.model.vision_embed_tokens  # not needed here
+    eye = PerfectEye(DECODER["hidden_size"]).to(args.device)
+    parameters = [*model.parameters(), *eye.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=args.peak, betas=(0.9, 0.98), weight_decay=0.03)
+    state = load(args.out, model=model, eye=eye, optimiser=optimiser)
+    schedule = Schedule(optimiser, args.peak, args.minutes, spent=state.get("seconds", 0))
+    step, rows = state.get("step", 0), state.get("rows", 0)
+    fast = torch.compile(model.model) if args.device == "cuda" else model.model  # on a CPU it gains nothing
+    loader = iter(DataLoader(Talks(1 + step, args.batch), batch_size=None, num_workers=args.workers, prefetch_factor=8))
+    image = build().convert_tokens_to_ids("<|image|>")
+    said, spelled, other = time.time(), [], []
+    while not schedule.done():
+        pair, ids, labels, tables, _ = next(loader)
+        ids, labels, tables = ids.to(args.device), labels.to(args.device), tables.to(args.device)
+        schedule.step()
+        with torch.autocast(args.device, torch.bfloat16):
+            seen = eye(blur(tables, 0.02)).flatten(0, 1)
+            embeddings = model.model.embed_tokens(ids).masked_scatter((ids == image)[..., None], seen.float())
+            hidden = fast(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+            logits = model.lm_head(hidden)
+        loss, right_spelled, right_other = answer_loss(logits, labels)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        step, rows = step + 1, rows + len(ids)
+        spelled, other = [*spelled[-49:], right_spelled], [*other[-49:], right_other]
+        if step % 50 == 0:
+            pace = 50 / (time.time() - said)
+            print(
+                f"{step} rows {rows} loss {loss.item():.3f} letters {sum(spelled) / 50:.3f} "
+                f"words {sum(other) / 50:.3f} {pace:.2f} steps/s",
+                flush=True,
+            )
+            said = time.time()
+        if step % 500 == 0 or schedule.done():
+            save(args.out, model=model, eye=eye, optimiser=optimiser, step=step, rows=rows, seconds=schedule.seconds())
+
+
+if __name__ == "__main__":
+    main()
