@@ -14,6 +14,7 @@ LAB_ARGS ?=
 TESTS    ?= tests notebooks
 JOBS     ?= 2
 ONLY     ?=
+TRAIN_ARGS ?=
 
 PY  := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -24,7 +25,7 @@ CPU_ONLY = $(if $(TORCH),,$(shell [ "$$(uname -s)" = Linux ] && ! nvidia-smi -L 
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 REACHABLE := import urllib.request as r; r.urlopen('$(CPU_INDEX)/torch/', timeout=5)
 
-.PHONY: help install lab test demo notebooks clean
+.PHONY: help install lab test demo train notebooks clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -41,6 +42,9 @@ test: install  ## run every test and every notebook
 
 demo: install  ## ask the three questions of the lessons in the terminal
 	@$(PY) -m phi3v_helpers demo
+
+train: install  ## train the tiny model from nothing; goes on where it was stopped
+	nice -n 19 $(PY) -m training $(TRAIN_ARGS)
 
 notebooks: install  ## run the notebooks, keep their outputs, renew their bars and the README's table
 	$(PY) tests/nbtools.py $(ONLY)

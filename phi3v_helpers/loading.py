@@ -1,20 +1,24 @@
 """A name -> a Phi3Vision on the best device, in the best format, ready to be asked."""
 
 import os
+import weakref
 from contextlib import contextmanager
 
 import torch
 import transformers
+from huggingface_hub import utils as hub
 from transformers.utils import logging
 
 from .devices import GB, choose_attention, choose_device, choose_dtype, find_gpus
 from .errors import LoadError
 from .model import Phi3VForCausalLM, Phi3VProcessor
 from .vision import Phi3Vision, advice_for_memory
-from .weights import KNOWN, at_hand, find_weights, obstacle_to_download
+from .weights import KNOWN, at_hand, find_weights, known_model, obstacle_to_download
 
 AUTO_MODEL = "phi-3-vision"
 ROOM = 2 * GB  # beside the weights: pictures, keys and values
+
+_loaded = weakref.WeakValueDictionary()  # (folder, device, dtype, attention) -> Phi3Vision in use
 
 
 def load(
@@ -39,30 +43,45 @@ def load(
     verbose: print one line that says which model was taken, and show progress bars.
     Returns a Phi3Vision. Raises LoadError.
     """
-    gpus = find_gpus()
     reason = "as asked for"
     if model == "auto" and os.environ.get("PHI3V_MODEL"):
         model, reason = os.environ["PHI3V_MODEL"], "as PHI3V_MODEL says"
+    device = "cpu" if model == "tiny" and device == "auto" else device
+    gpus = [] if str(device) == "cpu" else find_gpus()  # which takes a while
     if model == "auto":
         model, reason = choose_model(device, gpus)
     tiny = model == "tiny"
     device = choose_device("cpu" if tiny and device == "auto" else device, gpus)
     dtype = choose_dtype(dtype, device, gpus)
     attention = choose_attention(attention, device, dtype, gpus)
-    folder, name = find_weights(model, revision)  # last, as it may download gigabytes
     with progress_bars(verbose and not tiny), advice_for_memory():
-        vision = Phi3Vision(*read(folder, device, dtype, attention), name, num_crops)
+        folder, name = find_weights(model, revision)  # last, as it may download gigabytes
+        vision = _load(folder, name, (device, dtype, attention), num_crops)
     if verbose:
         print(f"{vision!r} ({reason})")
+    return vision
+
+
+def _load(folder, name, how, num_crops):
+    """A Phi3Vision of the files in a folder. how: (device, dtype, attention)."""
+    if not known_model(name):
+        return Phi3Vision(*read(folder, *how), name, num_crops)
+    # A cell that is run again must not put a second copy of a big model beside the first.
+    before = _loaded.get((folder, *how))
+    model, processor = (before.model, before.processor) if before else read(folder, *how)
+    vision = Phi3Vision(model, processor, name, num_crops, before and before.lock)
+    _loaded[(folder, *how)] = vision
     return vision
 
 
 def choose_model(device, gpus):
     """What "auto" means on this machine: (short name, reason in a few words)."""
     known = KNOWN[AUTO_MODEL]
-    device = choose_device(device, gpus)
+    wanted, device = device, choose_device(device, gpus)
     if device.type != "cuda":
-        return "tiny", "no CUDA GPU" if not gpus else f"device is {device.type}"
+        return "tiny", "no CUDA GPU" if wanted == "auto" else f"device is {device.type}"
+    if any(vision.name == known.repo and vision.device == device for vision in _loaded.values()):
+        return AUTO_MODEL, "loaded before"
     gpu = next(gpu for gpu in gpus if gpu.index == device.index)
     if gpu.free < known.size + ROOM:
         need = (known.size + ROOM) / GB
@@ -101,10 +120,15 @@ def read(folder, device, dtype, attention):
 
 @contextmanager
 def progress_bars(shown):
-    """transformers' bar while weights are read: shown or not, and afterwards as it was before."""
-    before = logging.is_progress_bar_enabled()
-    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+    """The bars of downloading and of reading weights: shown or not, and afterwards as they were before."""
+    before = logging.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
+    _set_progress_bars(shown, shown)
     try:
         yield
     finally:
-        (logging.enable_progress_bar if before else logging.disable_progress_bar)()
+        _set_progress_bars(*before)
+
+
+def _set_progress_bars(reading, downloading):
+    (logging.enable_progress_bar if reading else logging.disable_progress_bar)()
+    (hub.enable_progress_bars if downloading else hub.disable_progress_bars)()

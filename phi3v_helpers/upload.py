@@ -4,6 +4,7 @@
 that a thread says reaches the page: there `ask_in_cell` asks and answers within the running cell.
 """
 
+import io
 import sys
 import threading
 import time
@@ -116,49 +117,41 @@ def _print_answer(model, pictures, question, options):
 def _form(model, question, options):
     import ipywidgets as widgets
 
-    upload = widgets.FileUpload(accept="image/*", multiple=True, description="Pictures")
-    address = widgets.Text(placeholder="or a path or address (files above 10 MB get lost on the way)")
-    ask_text = widgets.Textarea(value=question, rows=2)
-    ask, stop = (
-        widgets.Button(description="Ask", button_style="primary"),
-        widgets.Button(description="Stop", disabled=True),
-    )
-    preview, output, status = widgets.HBox(), widgets.HTML(), widgets.HTML()
-    rows = [widgets.HBox([upload, address]), preview, ask_text, widgets.HBox([ask, stop]), output, status]
-    form = widgets.VBox(rows, layout=widgets.Layout(max_width="700px"))
-    for widget, name in (
-        (upload, "upload"),
-        (address, "address"),
-        (ask_text, "question"),
-        (ask, "ask"),
-        (stop, "stop"),
-        (output, "answer"),
-        (status, "status"),
-        (form, "form"),
-    ):
-        widget.add_class(f"p3v-{name}")
+    parts = {
+        "upload": widgets.FileUpload(accept="image/*", multiple=True, description="Pictures"),
+        "address": widgets.Text(placeholder="or a path or address; above 10 MB a file may not arrive"),
+        "preview": widgets.HBox(),
+        "question": widgets.Textarea(value=question, rows=2),
+        "ask": widgets.Button(description="Ask", button_style="primary"),
+        "stop": widgets.Button(description="Stop", disabled=True),
+        "answer": widgets.HTML(),
+        "status": widgets.HTML(),
+    }
+    upload, address, preview, text, ask, stop, answer, status = parts.values()
+    rows = [widgets.HBox([upload, address]), preview, text, widgets.HBox([ask, stop]), answer, status]
+    parts["form"] = widgets.VBox(rows, layout=widgets.Layout(max_width="700px"))
+    for name, widget in parts.items():
+        widget.add_class(f"p3v-{name}")  # for tests in a browser
 
-    def show(text, note, busy):  # from the thread: sets values, displays nothing
-        output.value = f'<div style="white-space: pre-wrap; line-height: 1.4">{escape(text)}</div>'
+    def show(said, note, busy):  # from the thread: sets values, displays nothing
+        answer.value = f'<div style="white-space: pre-wrap; line-height: 1.4">{escape(said)}</div>'
         status.value = f'<span style="opacity: 0.7">{escape(note)}</span>'
         ask.disabled, stop.disabled = busy, not busy
 
     asker = Asker(model, show, **options)
 
-    def sources():
-        typed = address.value.strip()
-        return [content for _, content in uploaded_files(upload.value)] + ([typed] if typed else [])
-
     def on_upload(_):
-        preview.children = [
-            _thumbnail(widgets, name, content) for name, content in uploaded_files(upload.value)
-        ]
+        preview.children = [_thumbnail(widgets, *file) for file in uploaded_files(upload.value)]
+
+    def on_ask(_):
+        typed = address.value.strip()
+        sources = [content for _, content in uploaded_files(upload.value)]
+        asker.ask(sources + ([typed] if typed else []), text.value)
 
     upload.observe(on_upload, "value")
-    ask.on_click(lambda _: asker.ask(sources(), ask_text.value))
+    ask.on_click(on_ask)
     stop.on_click(lambda _: asker.stop())
-    form.asker = asker
-    return form
+    return parts["form"]
 
 
 def _thumbnail(widgets, name, content):
@@ -168,6 +161,8 @@ def _thumbnail(widgets, name, content):
     except ImageError as error:
         return widgets.HTML(f"{escape(name)}: {escape(str(error))}")
     image.thumbnail((160, 160))
-    view = widgets.Image(value=image._repr_png_(), format="png")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    view = widgets.Image(value=file.getvalue(), format="png")
     view.layout.object_fit, view.layout.margin = "contain", "2px"
     return view

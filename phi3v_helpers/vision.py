@@ -38,14 +38,14 @@ class Phi3Vision:
     May be used from several threads: questions are answered one after the other.
     """
 
-    def __init__(self, model, processor, name, num_crops=None):
+    def __init__(self, model, processor, name, num_crops=None, lock=None):
         self.model = model.eval()
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.name = name
         self.is_tiny = model.num_parameters() < TINY_BELOW
         self._num_crops = _whole(num_crops, "num_crops") if num_crops is not None else None
-        self._lock = threading.Lock()
+        self.lock = lock or threading.Lock()  # whoever uses the model or the tokenizer holds it
 
     @property
     def device(self):
@@ -94,7 +94,7 @@ class Phi3Vision:
     def count_tokens(self, images, question="", *, system=None, num_crops=None):
         """How many tokens this prompt has: a TokenCount, an int. Nothing is run."""
         images = load_images(images)
-        with self._lock:
+        with self.lock:
             return self._count(
                 build_prompt(question, len(images), system), images, self._crops(num_crops, images)
             )
@@ -155,14 +155,14 @@ class Phi3Vision:
     @contextmanager
     def _turn(self, stopped):
         """Wait for the model; gives False where `stopped()` became true meanwhile."""
-        while not self._lock.acquire(timeout=0.05):
+        while not self.lock.acquire(timeout=0.05):
             if stopped():
                 yield False
                 return
         try:
             yield not stopped()
         finally:
-            self._lock.release()
+            self.lock.release()
 
     def _generate(self, inputs, request, stopped, streamer):
         sampling = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}

@@ -114,7 +114,7 @@ def download(repo, revision):
 
 
 def _ask_hub(repo, revision):
-    """Fails at once where the Hub is out of reach; a download would try for half a minute before it says so."""
+    """Fails at once where the Hub is out of reach; a download would try for half a minute first."""
     from huggingface_hub import HfApi
 
     HfApi().model_info(repo, revision=revision, timeout=5)

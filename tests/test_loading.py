@@ -1,5 +1,6 @@
 """From a name to a model: what is chosen, where it runs, and what is said when it cannot be."""
 
+import gc
 import json
 import os
 import shutil
@@ -171,6 +172,30 @@ def test_the_environment_can_say_what_auto_is(monkeypatch, capsys):
     assert p3v.load(random_folder()).name == random_folder().name
 
 
+def test_a_big_model_is_loaded_once(monkeypatch):
+    repo = KNOWN["phi-3-vision"].repo
+    monkeypatch.setattr(loading, "find_weights", lambda *_: (random_folder(), repo))
+    first = p3v.load("phi-3-vision", device="cpu", verbose=False)
+    second = p3v.load("phi-3-vision", device="cpu", num_crops=7, verbose=False)
+    assert second.model is first.model and second.lock is first.lock
+    assert (first.request(["picture"], "?").num_crops, second.request(["picture"], "?").num_crops) == (
+        None,
+        7,
+    )
+    assert p3v.load("phi-3-vision", device="cpu", dtype="bf16", verbose=False).model is not first.model
+    monkeypatch.setattr(type(first), "device", CUDA)
+    assert choose_model("auto", [FULL, Gpu(0, "T4", (7, 5), 1e9)])[0] == "tiny"
+    assert choose_model("cuda:0", [Gpu(0, "T4", (7, 5), 1e9)]) == ("phi-3-vision", "loaded before")
+    del first, second
+    gc.collect()
+    assert choose_model("cuda:0", [Gpu(0, "T4", (7, 5), 1e9)])[0] == "tiny"
+
+
+def test_a_folder_is_read_anew_each_time():
+    folder = random_folder()  # its files may have changed
+    assert p3v.load(folder, verbose=False).model is not p3v.load(folder, verbose=False).model
+
+
 # --- loading ---
 
 
@@ -198,14 +223,14 @@ def test_the_tiny_model_is_silent_but_for_one_line(capfd):
 
 
 def test_progress_bars_are_left_as_they_were():
+    from huggingface_hub import utils as hub
     from transformers.utils import logging
 
-    for enable in (logging.enable_progress_bar, logging.disable_progress_bar):
-        enable()
-        before = logging.is_progress_bar_enabled()
-        p3v.load(random_folder(), verbose=False)
-        assert logging.is_progress_bar_enabled() == before
-    logging.enable_progress_bar()
+    for shown in (False, True):
+        loading._set_progress_bars(shown, shown)
+        p3v.load(random_folder(), verbose=not shown)
+        assert logging.is_progress_bar_enabled() == shown
+        assert hub.are_progress_bars_disabled() != shown
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -349,9 +374,10 @@ def hub(handler):
 
 LOADER = """
 import sys, phi3v_helpers as p3v
-for arguments in sys.argv[1:]:
+from phi3v_helpers.weights import find_weights
+for call in sys.argv[1:]:
     try:
-        print(eval(f"p3v.load({arguments})").ask(None, "Hi?", max_new_tokens=2).model, flush=True)
+        print(eval(call))
     except p3v.LoadError as error:
         print("LoadError:", error)
 """
@@ -359,9 +385,9 @@ for arguments in sys.argv[1:]:
 
 @pytest.fixture
 def with_hub(tmp_path):
-    """Runs `p3v.load(...)`, once for each string of arguments, in a fresh process whose Hub is at `url`."""
+    """Evaluates expressions in a fresh process whose Hub is at `url`, and prints what each gives."""
 
-    def run(url, *arguments, **environment):
+    def run(url, *calls, **environment):
         ours = {
             "HF_ENDPOINT": url,
             "HF_HOME": str(tmp_path / "hub"),
@@ -369,7 +395,7 @@ def with_hub(tmp_path):
             "NO_PROXY": "127.0.0.1",
         }
         process = subprocess.run(
-            [sys.executable, "-c", LOADER, *arguments],
+            [sys.executable, "-c", LOADER, *calls],
             env={**os.environ, **ours, "HF_HUB_DISABLE_XET": "1", **environment},
             capture_output=True,
             text=True,
@@ -382,31 +408,37 @@ def with_hub(tmp_path):
 
 
 def test_a_model_of_the_hub_is_downloaded_once(with_hub):
-    pinned = f"'us/ours', revision='{COMMIT}', verbose=False"
+    pinned = f"find_weights('us/ours', '{COMMIT}')"
     with serve(hub) as server:
-        first = with_hub(server.url, "'us/ours'")
+        first = with_hub(server.url, "p3v.load('us/ours')")
         seen = [path for _, path, _ in server.seen]
         again = with_hub(server.url, pinned)
-    assert first.stdout.endswith("us/ours\n") and first.stdout.startswith("Phi3Vision: us/ours on cpu")
-    assert "model.safetensors" in first.stderr and "100%" in first.stderr, "a progress bar"
+    assert first.stdout.startswith("Phi3Vision: us/ours on cpu")
+    assert " files:" in first.stderr and "Loading weights" in first.stderr, "progress bars"
     assert any(path.endswith("/resolve/main/config.json") for path in seen)
-    assert again.stdout == "us/ours\n"
+    assert COMMIT in again.stdout and "us/ours" in again.stdout
     assert len(server.seen) == len(seen), "a pinned model was asked for again"
-    away = with_hub(server.url, "'us/ours', verbose=False", pinned)  # the server is gone
-    assert away.stdout == "us/ours\n" * 2, "what is here must load without the Hub"
+    away = with_hub(server.url, "find_weights('us/ours')", pinned)  # the server is gone
+    assert away.stdout.count(COMMIT) == 2, "what is here must load without the Hub"
+
+
+def test_a_quiet_download(with_hub):
+    with serve(hub) as server:
+        process = with_hub(server.url, "p3v.load('us/ours', verbose=False).name")
+    assert (process.stdout, process.stderr) == ("us/ours\n", "")
 
 
 def test_what_the_hub_refuses(with_hub):
     expected = {
         "'us/gated'": ("us/gated is gated", "hf auth login"),
         "'us/missing'": ("no model 'us/missing'", "private"),
-        "'us/ours', revision='no-such-revision'": ("no revision 'no-such-revision'", "main"),
+        "'us/ours', 'no-such-revision'": ("no revision 'no-such-revision'", "main"),
         "'us/no-config'": ("no config.json",),
         "'us/other'": ("'llama'",),
         "'us/not valid!'": ("not an id",),
     }
     with serve(hub) as server:
-        lines = with_hub(server.url, *expected).stdout.splitlines()
+        lines = with_hub(server.url, *(f"find_weights({name})" for name in expected)).stdout.splitlines()
     assert len(lines) == len(expected)
     for line, words in zip(lines, expected.values(), strict=True):
         assert line.startswith("LoadError:") and all(word in line for word in words), line
@@ -415,10 +447,10 @@ def test_what_the_hub_refuses(with_hub):
 
 @pytest.mark.parametrize("offline", ["0", "1"])
 def test_offline_and_not_here(with_hub, offline):
-    process = with_hub("http://127.0.0.1:9", "'phi-3.5-vision'", HF_HUB_OFFLINE=offline)
+    process = with_hub("http://127.0.0.1:9", "find_weights('phi-3.5-vision')", HF_HUB_OFFLINE=offline)
     assert "Phi-3.5-vision-instruct is not on this machine and could not be downloaded" in process.stdout
     assert 'p3v.load("tiny")' in process.stdout
-    assert "Retrying" not in process.stderr
+    assert process.stderr == ""
 
 
 def test_folder_of_the_tiny_model_is_complete():

@@ -1,7 +1,6 @@
 """Asking, streaming and chatting, on a model with random weights: what it says does not matter here."""
 
 import copy
-import gc
 import os
 import pickle
 import signal
@@ -22,7 +21,8 @@ from phi3v_helpers.errors import ImageError, Phi3VError, PromptError
 from phi3v_helpers.streaming import PieceStreamer
 
 RED, BLUE = Image.new("RGB", (400, 300), "red"), Image.new("RGB", (300, 500), "blue")
-LONG = 3000  # tokens that take this model several seconds
+LONG = 3000  # tokens that take this model ten seconds or more
+SOON = 2  # seconds; a tenth of one where nothing else runs
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def model():
 
 
 def still_works(model):
-    assert not model._lock.locked()
+    assert not model.lock.locked()
     assert model.ask(RED, "Still there?", max_new_tokens=5) == model.ask(
         RED, "Still there?", max_new_tokens=5
     )
 
 
 def no_thread_left(before):
-    for _ in range(100):
+    for _ in range(200):
         if threading.active_count() <= before:
             return True
         time.sleep(0.02)
@@ -308,7 +308,7 @@ def test_stop_is_prompt(model):
     started = time.perf_counter()
     stop.set()
     said += list(stream)
-    assert time.perf_counter() - started < 0.5
+    assert time.perf_counter() - started < SOON
     assert stream.answer == "".join(said)
     assert not stream.answer.finished and 2 <= stream.answer.new_tokens < LONG / 2
     assert no_thread_left(before)
@@ -330,7 +330,7 @@ def test_a_stop_while_another_answer_is_written(model):
     threading.Timer(0.2, stop.set).start()
     started = time.perf_counter()
     assert list(model.stream(RED, "And?", stop=stop)) == []
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < SOON
     other.close()
     still_works(model)
 
@@ -340,7 +340,6 @@ def test_a_dropped_stream_ends_its_thread(model, how):
     before, stop = threading.active_count(), threading.Event()
     stream = model.stream(RED, "What?", max_new_tokens=LONG, stop=stop)
     next(stream)
-    started = time.perf_counter()
     if how == "close":
         stream.close()
         assert stream.answer.new_tokens > 0
@@ -352,9 +351,7 @@ def test_a_dropped_stream_ends_its_thread(model, how):
             for _ in stream:
                 1 / 0  # noqa: B018
     del stream
-    gc.collect()
     assert no_thread_left(before)
-    assert time.perf_counter() - started < 1.5
     assert not stop.is_set(), "an event of the caller's is for the caller to set"
     still_works(model)
 
@@ -409,7 +406,7 @@ def test_keyboard_interrupt_leaves_the_model_usable(model, way):
         else:
             list(model.stream(RED, "What?", max_new_tokens=LONG))
         time.sleep(5)
-    assert time.perf_counter() - started < 3
+    assert time.perf_counter() - started < SOON + 0.5
     timer.join()
     assert no_thread_left(before)
     still_works(model)

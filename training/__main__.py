@@ -26,7 +26,9 @@ def stage(name: str, *options) -> subprocess.Popen:
 def finish(*stages: subprocess.Popen) -> None:
     codes = [process.wait() for process in stages]
     if any(codes):
-        raise SystemExit(f"A stage of the training failed with exit code {max(codes, key=abs)}; what it printed is above.")
+        raise SystemExit(
+            f"A stage of the training failed with exit code {max(codes, key=abs)}; what it printed is above."
+        )
 
 
 def main() -> None:
@@ -49,7 +51,9 @@ def main() -> None:
         )
     fit = 0.05 * args.minutes
     files = ("--eye", eye, "--tongue", tongue, "--out", join)
-    finish(stage("train_join", "--minutes", args.minutes - parts - fit, "--fit-minutes", fit, *files, *common))
+    finish(
+        stage("train_join", "--minutes", args.minutes - parts - fit, "--fit-minutes", fit, *files, *common)
+    )
     export(join, args.folder)
     finish(stage("evaluate", "--folder", args.folder, "--n", args.n, "--json"))
 

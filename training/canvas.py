@@ -9,14 +9,16 @@ model's eye directly (``training/train.py``).
 from __future__ import annotations
 
 import string
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 FRAME = 336
-CHARS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "&.,-'"  # class i + 1; 0 is "none here"
+CHARS = (
+    string.ascii_uppercase + string.ascii_lowercase + string.digits + "&.,-'"
+)  # class i + 1; 0 is "none here"
 CHAR_CLASS = {char: i + 1 for i, char in enumerate(CHARS)}
 CHAR_ROWS, CHAR_COLS = 28, 42  # a cell of 12 x 8 units: letters are taller than wide
 AREA_CELLS = 28  # shapes and colours are labelled by cells of 12 x 12 units
@@ -35,7 +37,7 @@ def font_at(name: str, pixels: float) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(FONT_FOLDER / name), pixels, layout_engine=ImageFont.Layout.BASIC)
 
 
-@lru_cache(maxsize=None)
+@cache
 def advance(name: str, char: str) -> float:
     """How far the pen moves for a character, for a font of height 1."""
     return font_at(name, 64).getlength(char) / 64
@@ -65,12 +67,16 @@ class Canvas:
         """In units, the same at every scale: the sum of the characters' advances."""
         return size * sum(advance(font, char) for char in text)
 
-    def text(self, x: float, y: float, text: str, font: str, size: float, fill, align: str = "middle") -> None:
+    def text(
+        self, x: float, y: float, text: str, font: str, size: float, fill, align: str = "middle"
+    ) -> None:
         """One line with its baseline at ``y``; ``x`` is its middle, left or right end."""
         width = self.text_width(text, font, size)
         x -= {"left": 0, "middle": width / 2, "right": width}[align]
         if self.pen:
-            self.pen.text((x * self.scale, y * self.scale), text, fill, font_at(font, round(size * self.scale, 1)), "ls")
+            self.pen.text(
+                (x * self.scale, y * self.scale), text, fill, font_at(font, round(size * self.scale, 1)), "ls"
+            )
         for char in text:
             step = size * advance(font, char)
             if char in CHARS:
@@ -109,7 +115,10 @@ class Canvas:
         cells = FRAME / AREA_CELLS
         mask = Image.new("1", (AREA_CELLS, AREA_CELLS))
         on_frame = [
-            ((self.left + px * self.frame_scale) / cells - 0.5, (self.top + py * self.frame_scale) / cells - 0.5)
+            (
+                (self.left + px * self.frame_scale) / cells - 0.5,
+                (self.top + py * self.frame_scale) / cells - 0.5,
+            )
             for px, py in points
         ]
         ImageDraw.Draw(mask).polygon(on_frame, 1)
@@ -137,6 +146,19 @@ def outline_of(kind: str, x: float, y: float, r: float) -> list[tuple[float, flo
         return around(4, 0, [0.85 * r, 1.25 * r])
     if kind == "cross":
         a, b = 1.05 * r, 0.38 * r
-        corners = [(-b, -a), (b, -a), (b, -b), (a, -b), (a, b), (b, b), (b, a), (-b, a), (-b, b), (-a, b), (-a, -b), (-b, -b)]
+        corners = [
+            (-b, -a),
+            (b, -a),
+            (b, -b),
+            (a, -b),
+            (a, b),
+            (b, b),
+            (b, a),
+            (-b, a),
+            (-b, b),
+            (-a, b),
+            (-a, -b),
+            (-b, -b),
+        ]
         return [(x + dx, y + dy) for dx, dy in corners]
     raise ValueError(f"There is no shape {kind!r}: take one of {', '.join(KINDS)}.")

@@ -9,7 +9,9 @@ import torch
 
 from training import pictures, questions, sight
 
-IMAGE_TOKENS = 113  # one crop and the global view, each 7 x 7 and its row ends, and the separator between them
+IMAGE_TOKENS = (
+    113  # one crop and the global view, each 7 x 7 and its row ends, and the separator between them
+)
 IGNORE = -100
 SINGLE = (("scene", 20), ("chart", 25), ("book", 27), ("page", 20), ("other", 8))
 PAIR = (("scene", 45), ("chart", 20), ("book", 22), ("mixed", 13))
@@ -30,7 +32,7 @@ class Writer:
         if n_images == 0:
             return self.ids("<|user|>\n", bos=True)
         ids = self.ids("<|user|>\n", bos=True)
-        for i in range(n_images):
+        for _ in range(n_images):
             ids += [self.image] * IMAGE_TOKENS
             ids += self.ids("\n", bos=True)
         return ids
@@ -61,13 +63,24 @@ def draw_pair(rng, render: bool):
     kind = rng.choices(names, weights)[0]
     look = pictures.random_look(rng, render)
     if kind == "mixed":
-        one, two = (pictures.DRAW[k](rng, look) for k in rng.choices(("scene", "chart", "book", "other"), (3, 3, 3, 1), k=2))
+        one, two = (
+            pictures.DRAW[k](rng, look)
+            for k in rng.choices(("scene", "chart", "book", "other"), (3, 3, 3, 1), k=2)
+        )
     elif kind == "scene":
         one = pictures.draw_scene(rng, look, pictures.random_shapes(rng, 3))
         related = rng.random() < 0.7
-        two = pictures.change(rng, one, look) if related else pictures.draw_scene(rng, look, pictures.random_shapes(rng, 3))
+        two = (
+            pictures.change(rng, one, look)
+            if related
+            else pictures.draw_scene(rng, look, pictures.random_shapes(rng, 3))
+        )
     else:
-        one = pictures.draw_chart(rng, look, pictures.random_chart(rng, 5)) if kind == "chart" else pictures.draw_book(rng, look)
+        one = (
+            pictures.draw_chart(rng, look, pictures.random_chart(rng, 5))
+            if kind == "chart"
+            else pictures.draw_book(rng, look)
+        )
         related = rng.random() < 0.7
         two = pictures.change(rng, one, look) if related else pictures.DRAW[kind](rng, look)
     return [one, two], questions.dialogue_of_two(rng, one, two, 3)
@@ -85,4 +98,9 @@ def batch(rng: random.Random, writer: Writer, size: int, pair: bool, room: int, 
         tables += [sight.labels(picture.canvas) for picture in shown]
         if render:
             frames += [sight.frame(pictures.weather(rng, picture.image)) for picture in shown]
-    return ids, labels, torch.from_numpy(np.stack(tables)), torch.from_numpy(np.stack(frames)) if render else None
+    return (
+        ids,
+        labels,
+        torch.from_numpy(np.stack(tables)),
+        torch.from_numpy(np.stack(frames)) if render else None,
+    )

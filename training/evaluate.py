@@ -73,7 +73,9 @@ def evaluate(folder: Path, seed: int, n: int, skills=SKILLS):
         drawn = [example(rng, skill) for _ in range(n)]
         shown = [([pictures.weather(rng, p.image) for p in ps], question) for ps, question, _ in drawn]
         given = answers(model, processor, shown)
-        table[skill] = [(images, q, right, got) for (images, q), (_, _, right), got in zip(shown, drawn, given)]
+        table[skill] = [
+            (images, q, right, got) for (images, q), (_, _, right), got in zip(shown, drawn, given)
+        ]
     return table
 
 
@@ -92,7 +94,9 @@ def sheet_of_errors(table, path: Path, each: int = 6) -> None:
             axes = figure.add_subplot(len(wrong), 4, 4 * i + 1 + k)
             axes.imshow(image)
             axes.axis("off")
-        figure.text(0.5, 1 - (i + 0.9) / len(wrong), f"Q {question}\n= {right}\n! {given}", fontsize=11, wrap=True)
+        figure.text(
+            0.5, 1 - (i + 0.9) / len(wrong), f"Q {question}\n= {right}\n! {given}", fontsize=11, wrap=True
+        )
     figure.savefig(path)
 
 

@@ -1,6 +1,6 @@
 """Writes the folder that the package ships: weights in bfloat16, config, tokenizer, processor.
 
-    python -m training.export runs/join.pt phi3v_helpers/tiny
+python -m training.export runs/join.pt phi3v_helpers/tiny
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ def export(checkpoint: Path | None, folder: Path) -> None:
     if checkpoint:
         averaged = torch.load(checkpoint, map_location="cpu", weights_only=True)["average"]
         prefix = "module."
-        model.load_state_dict({k.removeprefix(prefix): v for k, v in averaged.items() if k.startswith(prefix)})
+        model.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in averaged.items() if k.startswith(prefix)}
+        )
     model.to(torch.bfloat16).save_pretrained(folder)
     tokens_per_crop = (VISION["image_size"] // VISION["patch_size"] // 2) ** 2
-    Phi3VProcessor(Phi3VImageProcessor(num_crops=1, num_img_tokens=tokens_per_crop), tokenizer).save_pretrained(folder)
+    Phi3VProcessor(
+        Phi3VImageProcessor(num_crops=1, num_img_tokens=tokens_per_crop), tokenizer
+    ).save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,9 @@ def random_shapes(rng, most: int = 5) -> list[tuple[int, str, str]]:
 def draw_scene(rng, look: Look, shapes=None) -> Picture:
     """Facts: ``shapes`` as ``random_shapes`` gives them."""
     shapes = shapes or random_shapes(rng)
-    width, height = rng.choice(((336, 336), (336, 336), (336, 336), (336, 252), (336, 280), (252, 336), (280, 336)))
+    width, height = rng.choice(
+        ((336, 336), (336, 336), (336, 336), (336, 252), (336, 280), (252, 336), (280, 336))
+    )
     # The rim of a white picture cannot be told from the processor's white padding: then the picture is square.
     background = scene_background(rng, shapes, white=width == height)
     canvas = Canvas(width, height, background, look.scale, look.render)
@@ -119,7 +121,9 @@ def scene_background(rng, shapes, white: bool):
     if white and rng.random() < 0.5:
         return (255, 255, 255)
     while True:
-        tone = _rgb(rng.random(), rng.uniform(0, 0.25), rng.choice((rng.uniform(0.75, 0.95), rng.uniform(0.4, 0.55))))
+        tone = _rgb(
+            rng.random(), rng.uniform(0, 0.25), rng.choice((rng.uniform(0.75, 0.95), rng.uniform(0.4, 0.55)))
+        )
         if all(sum(abs(a - b) for a, b in zip(tone, COLOURS[colour])) > 110 for _, colour, _ in shapes):
             return tone
 
@@ -134,7 +138,9 @@ def random_chart(rng, most: int = 6) -> dict:
     return {
         "title": f"{rng.choice(words.COMPANIES)} {rng.choice(words.METRICS)}",
         "years": list(range(first, first + n)),
-        "values": rng.sample(range(low, high + 1), n),  # no two alike, so that highest and lowest are one year each
+        "values": rng.sample(
+            range(low, high + 1), n
+        ),  # no two alike, so that highest and lowest are one year each
     }
 
 
@@ -198,7 +204,9 @@ def fit(canvas, text, font, size, room) -> float:
 
 def random_title(rng) -> str:
     one, two = rng.sample(words.TITLE_WORDS, 2)
-    pattern = rng.choices(("{0}", "{0} {1}", "The {0}", "The {0} {1}", "{0} of {1}", "{0} and {1}"), (9, 6, 2, 1, 1, 1))[0]
+    pattern = rng.choices(
+        ("{0}", "{0} {1}", "The {0}", "The {0} {1}", "{0} of {1}", "{0} and {1}"), (9, 6, 2, 1, 1, 1)
+    )[0]
     return pattern.format(one, two)
 
 
@@ -249,7 +257,10 @@ def wrap_title(rng, title: str) -> list[str]:
     """Lines of about eleven letters; sometimes a line a word."""
     lines, room = [], 0 if rng.random() < 0.3 else 11
     for word in title.split():
-        if lines and (len(lines[-1]) + 1 + len(word) <= room or (room == 0 and lines[-1].lower() in ("the", "of", "and"))):
+        if lines and (
+            len(lines[-1]) + 1 + len(word) <= room
+            or (room == 0 and lines[-1].lower() in ("the", "of", "and"))
+        ):
             lines[-1] += " " + word
         else:
             lines.append(word)
@@ -282,11 +293,17 @@ def decorate(rng, canvas, background) -> None:
 def random_word(rng, wild: float) -> str:
     """A word of the lists in some case, a number, or (``wild`` of the time) letters at random."""
     if rng.random() < wild:
-        letters = rng.choice((string.ascii_lowercase, string.ascii_uppercase, string.ascii_letters, string.digits))
+        letters = rng.choice(
+            (string.ascii_lowercase, string.ascii_uppercase, string.ascii_letters, string.digits)
+        )
         return "".join(rng.choice(letters) for _ in range(rng.randint(1, 7)))
     if rng.random() < 0.2:
         return str(rng.randint(1, 10 ** rng.randint(1, 4)))
-    word = rng.choice(rng.choice((words.TITLE_WORDS, words.TITLE_WORDS, words.FIRST_NAMES, words.LAST_NAMES, words.COMPANIES)))
+    word = rng.choice(
+        rng.choice(
+            (words.TITLE_WORDS, words.TITLE_WORDS, words.FIRST_NAMES, words.LAST_NAMES, words.COMPANIES)
+        )
+    )
     return rng.choice((str.upper, str.lower, str))(word)
 
 
@@ -325,7 +342,9 @@ def draw_other(rng, look: Look) -> Picture:
     """What the tiny model cannot tell: noise, gradients, textures, soft blobs like a photograph, windows, nothing."""
     width, height = rng.choice(((336, 336), (336, 252), (252, 336), (336, 189)))
     canvas = Canvas(width, height, random_colour(rng), look.scale, look.render)
-    style = rng.choice(("noise", "gradient", "stripes", "checks", "photo", "photo", "window", "scribble", "blank"))
+    style = rng.choice(
+        ("noise", "gradient", "stripes", "checks", "photo", "photo", "window", "scribble", "blank")
+    )
     if look.render:
         pixels = np.random.default_rng(rng.getrandbits(32))
         size = canvas.image.size
@@ -395,7 +414,9 @@ def weather(rng, image: Image.Image) -> Image.Image:
     if luck < 0.18:
         return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.7) * image.width / 336))
     if luck < 0.24:
-        noise = np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(2, 8), (image.height, image.width, 1))
+        noise = np.random.default_rng(rng.getrandbits(32)).normal(
+            0, rng.uniform(2, 8), (image.height, image.width, 1)
+        )
         return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
     return image
 
@@ -420,7 +441,15 @@ def _change_shapes(rng, shapes):
     index = rng.randrange(len(shapes))
     cell, colour, kind = shapes[index]
     free = [c for c in range(9) if c not in [s[0] for s in shapes]]
-    how = rng.choice(("colour", "kind", "move", "add" if len(shapes) < 4 else "kind", "remove" if len(shapes) > 1 else "colour"))
+    how = rng.choice(
+        (
+            "colour",
+            "kind",
+            "move",
+            "add" if len(shapes) < 4 else "kind",
+            "remove" if len(shapes) > 1 else "colour",
+        )
+    )
     if how == "colour":
         shapes[index] = (cell, rng.choice([c for c in COLOURS if c != colour]), kind)
     elif how == "kind":
@@ -441,4 +470,3 @@ def _change_chart(rng, facts):
     low, high = (100, 999) if max(values) > 99 else (1, 99)
     values[rng.randrange(len(values))] = rng.choice([v for v in range(low, high + 1) if v not in values])
     return {**facts, "values": values}
-

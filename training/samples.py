@@ -1,6 +1,6 @@
 """Draws the pictures that ship with the package, with their licence and a text for those who cannot see them.
 
-    python -m training.samples phi3v_helpers/samples
+python -m training.samples phi3v_helpers/samples
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ SHAPES_2 = [(0, "red", "circle"), (4, "orange", "square"), (8, "green", "star")]
 SAMPLES = {
     "stock_chart": (pictures.draw_chart, CHART, 7, "Revenue of a company",
                     "Bar chart titled Nordwind revenue, one bar a year from 2019 to 2024: 12, 17, 26, 23, 41, 68."),
-    "book_cover": (pictures.draw_book, BOOK, 4, "A book cover", "Book cover with the title ALONE and the author Nora Winter."),
+    "book_cover": (pictures.draw_book, BOOK, 4, "A book cover",
+                   "Book cover with the title ALONE and the author Nora Winter."),
     "book_cover_2": (pictures.draw_book, COVER, 1, "Another book cover",
                      "Book cover with the title Golden River and the author Felix Baker."),
     "shapes_1": (pictures.draw_scene, SHAPES_1, 4, "Three shapes",
                  "A red circle at the top left, a blue square in the centre, a green star at the bottom right."),
     "shapes_2": (pictures.draw_scene, SHAPES_2, 4, "Three shapes, one of another colour",
                  "A red circle at the top left, an orange square in the centre, a green star at the bottom right."),
-    "clouds": (pictures.draw_other, None, 6, "Clouds of colour", "Soft clouds of colour: nothing that the tiny model knows."),
+    "clouds": (pictures.draw_other, None, 6, "Clouds of colour",
+               "Soft clouds of colour: nothing that the tiny model knows."),
 }  # fmt: skip
 
 
@@ -44,7 +46,13 @@ def draw_all(folder: Path) -> None:
         arguments = () if facts is None else (facts,)
         picture = draw(random.Random(seed), LOOK, *arguments)
         picture.image.save(folder / f"{name}.png", optimize=True)
-        about[name] = {"file": f"{name}.png", "title": title, "alt": alt, "licence": LICENCE, "source": SOURCE}
+        about[name] = {
+            "file": f"{name}.png",
+            "title": title,
+            "alt": alt,
+            "licence": LICENCE,
+            "source": SOURCE,
+        }
     (folder / "samples.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 

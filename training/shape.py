@@ -35,6 +35,7 @@ def model_config(tokenizer):
         return tokenizer.convert_tokens_to_ids(token)
 
     return Phi3VConfig(
-        vision_config=dict(VISION), vocab_size=len(tokenizer), image_token_id=id_of("<|image|>"), bos_token_id=id_of("<s>"),
+        vision_config=dict(VISION), vocab_size=len(tokenizer), image_token_id=id_of("<|image|>"),
+        bos_token_id=id_of("<s>"),
         eos_token_id=[id_of("<|end|>"), id_of("<|endoftext|>")], pad_token_id=id_of("<|endoftext|>"), **DECODER,
     )  # fmt: skip

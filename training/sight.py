@@ -72,7 +72,9 @@ class SightHeads(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.heads = nn.ModuleDict({t: nn.Linear(width, SLOTS[t][0] * SLOTS[t][1] * CLASSES[t]) for t in CLASSES})
+        self.heads = nn.ModuleDict(
+            {t: nn.Linear(width, SLOTS[t][0] * SLOTS[t][1] * CLASSES[t]) for t in CLASSES}
+        )
 
     def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         features = self.norm(features)

@@ -1,6 +1,6 @@
 """Stage 1 of 3: the ViT learns to see, from labels of every patch.  Resumes from its checkpoint.
 
-    python -m training.train_eye --minutes 45 --out runs/eye.pt
+python -m training.train_eye --minutes 45 --out runs/eye.pt
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import CLIPVisionModel
 
 from training import pictures, sight
+from training.optimise import MuonAndAdamW
 from training.schedule import Schedule, load, save
 from training.shape import vision_config
 
@@ -58,6 +59,17 @@ def whiten(eye, frames) -> None:
     weight.copy_((basis / variance.sqrt() / 2).T.reshape(weight.shape))
 
 
+@torch.no_grad()
+def place(eye) -> None:
+    """Start the position embeddings as waves over rows and columns, so that neighbours are alike from the start."""
+    weight = eye.embeddings.position_embedding.weight  # (1 + 196, C), the class token first
+    quarter = weight.shape[1] // 4
+    angles = torch.arange(sight.PATCHES)[:, None] / 10 ** (2 * torch.arange(quarter) / quarter)  # (14, C / 4)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (14, C / 2)
+    rows, columns = waves.repeat_interleave(sight.PATCHES, 0), waves.repeat(sight.PATCHES, 1)
+    weight[1:].copy_(0.3 * torch.cat([rows, columns], dim=1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=45)
@@ -72,34 +84,48 @@ def main() -> None:
 
     eye = CLIPVisionModel(vision_config(used_layers_only=True)).to(args.device)
     heads = sight.SightHeads(eye.config.hidden_size).to(args.device)
-    parameters = [*eye.parameters(), *heads.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=args.peak, betas=(0.9, 0.98), weight_decay=0.03)
+    optimiser = MuonAndAdamW([eye, heads], args.peak)
     state = load(args.out, eye=eye, heads=heads, optimiser=optimiser)
     schedule = Schedule(optimiser, args.peak, args.minutes, spent=state.get("seconds", 0))
     step, pictures_seen = state.get("step", 0), state.get("pictures", 0)
-    fast = torch.compile(eye)
-    loader = iter(DataLoader(Sights(args.batch, seed=1 + step), batch_size=None, num_workers=args.workers, prefetch_factor=8))
+    fast = torch.compile(eye) if args.minutes > 5 else eye  # compiling takes a minute, and gains a half
+    loader = iter(
+        DataLoader(
+            Sights(args.batch, seed=1 + step), batch_size=None, num_workers=args.workers, prefetch_factor=8
+        )
+    )
     if step == 0:
         whiten(eye, torch.cat([next(loader)[0] for _ in range(4)]))
+        place(eye)
     said = time.time()
     while not schedule.done():
         frames, tables = next(loader)
         pixel_values, tables = sight.normalise(frames).to(args.device), tables.to(args.device)
         schedule.step()
         with torch.autocast(args.device, torch.bfloat16):
-            features = fast(pixel_values=pixel_values).last_hidden_state[:, 1:]  # (B, 196, C) without the class token
+            features = fast(pixel_values=pixel_values).last_hidden_state[
+                :, 1:
+            ]  # (B, 196, C) without the class token
         loss = heads.loss(features.float(), tables)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         step, pictures_seen = step + 1, pictures_seen + len(frames)
         if step % 50 == 0:
             score = {k: round(v, 3) for k, v in heads.score(features.float(), tables).items()}
-            print(f"{step} pictures {pictures_seen} loss {loss.item():.3f} {score} {50 * args.batch / (time.time() - said):.0f}/s", flush=True)
+            pace = 50 * args.batch / (time.time() - said)
+            print(f"{step} pictures {pictures_seen} loss {loss.item():.3f} {score} {pace:.0f}/s", flush=True)
             said = time.time()
         if step % 500 == 0 or schedule.done():
-            save(args.out, eye=eye, heads=heads, optimiser=optimiser, step=step, pictures=pictures_seen, seconds=schedule.seconds())
+            save(
+                args.out,
+                eye=eye,
+                heads=heads,
+                optimiser=optimiser,
+                step=step,
+                pictures=pictures_seen,
+                seconds=schedule.seconds(),
+            )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from phi3v_helpers.model import Phi3VForCausalLM
 from training import sight
+from training.optimise import MuonAndAdamW
 from training.schedule import Schedule, load, save
 from training.shape import DECODER, VISION, model_config
 from training.tokenizer import build
@@ -30,11 +31,15 @@ def assemble(eye_path: Path, tongue_path: Path):
     """The whole model with the weights of stages 1 and 2; the perfect eye; the sight heads."""
     model = Phi3VForCausalLM(model_config(build()))
     perfect, heads = PerfectEye(DECODER["hidden_size"]), sight.SightHeads(VISION["hidden_size"])
-    eye, tongue = (torch.load(path, map_location="cpu", weights_only=True) for path in (eye_path, tongue_path))
+    eye, tongue = (
+        torch.load(path, map_location="cpu", weights_only=True) for path in (eye_path, tongue_path)
+    )
     # The last layer of the ViT and the norm behind it are never run, so stage 1 has no values for them.
     tower = model.model.vision_embed_tokens.img_processor.vision_model
     missing = tower.load_state_dict(eye["eye"], strict=False).missing_keys
-    assert all(key.startswith(f"encoder.layers.{VISION['num_hidden_layers'] - 1}.") for key in missing), missing
+    assert all(key.startswith(f"encoder.layers.{VISION['num_hidden_layers'] - 1}.") for key in missing), (
+        missing
+    )
     missing = model.load_state_dict(tongue["model"], strict=False).missing_keys
     assert all("vision_embed_tokens" in key for key in missing), missing
     perfect.load_state_dict(tongue["eye"])
@@ -104,9 +109,10 @@ def main() -> None:
         model, perfect, heads = assemble(args.eye, args.tongue)
         perfect.to(args.device)
     model.to(args.device), heads.to(args.device)
-    parameters = [p for p in [*model.parameters(), *heads.parameters()]]
-    optimiser = torch.optim.AdamW(parameters, lr=args.peak, betas=(0.9, 0.98), weight_decay=0.02)
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE))
+    optimiser = MuonAndAdamW([model, heads], args.peak)
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
+    )
     state = load(args.out, model=model, average=average, heads=heads, optimiser=optimiser)
     step, rows = state.get("step", 0), state.get("rows", 0)
     talks = Talks(7777 + step, args.batch, render=True)
@@ -125,13 +131,14 @@ def main() -> None:
         schedule.step()
         with torch.autocast(args.device, torch.bfloat16):
             features, seen = look(model, sight.normalise(frames).to(args.device))
-            embeddings = model.model.embed_tokens(ids).masked_scatter((ids == image)[..., None], seen.flatten(0, 1).float())
+            embeddings = model.model.embed_tokens(ids).masked_scatter(
+                (ids == image)[..., None], seen.flatten(0, 1).float()
+            )
             logits = model.lm_head(decoder(inputs_embeds=embeddings, use_cache=False).last_hidden_state)
         said_loss, right_spelled, right_other = answer_loss(logits, labels)
         loss = said_loss + 0.3 * heads.loss(features.float(), tables)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         average.update_parameters(model)
         step, rows = step + 1, rows + len(ids)

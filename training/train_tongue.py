@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from phi3v_helpers.model import Phi3VForCausalLM
 from training import data, sight
+from training.optimise import MuonAndAdamW
 from training.schedule import Schedule, load, save
 from training.shape import DECODER, model_config
 from training.tokenizer import build
@@ -32,7 +33,9 @@ class PerfectEye(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         sizes = {"chars": 64, "kinds": 16, "colours": 16}
-        self.embed = nn.ModuleDict({t: nn.Embedding(sight.CLASSES[t], sizes[t], padding_idx=0) for t in sizes})
+        self.embed = nn.ModuleDict(
+            {t: nn.Embedding(sight.CLASSES[t], sizes[t], padding_idx=0) for t in sizes}
+        )
         slots = sum(4 * sight.SLOTS[t][0] * sight.SLOTS[t][1] * sizes[t] for t in sizes)
         self.project = nn.Linear(slots, width)
         self.place = nn.Parameter(torch.randn(49, width) * 0.3)
@@ -108,13 +111,14 @@ def main() -> None:
     model = Phi3VForCausalLM(model_config(build())).to(args.device)
     del model.model.vision_embed_tokens  # not needed here
     eye = PerfectEye(DECODER["hidden_size"]).to(args.device)
-    parameters = [*model.parameters(), *eye.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=args.peak, betas=(0.9, 0.98), weight_decay=0.03)
+    optimiser = MuonAndAdamW([model, eye], args.peak)
     state = load(args.out, model=model, eye=eye, optimiser=optimiser)
     schedule = Schedule(optimiser, args.peak, args.minutes, spent=state.get("seconds", 0))
     step, rows = state.get("step", 0), state.get("rows", 0)
     fast = torch.compile(model.model) if args.device == "cuda" else model.model  # on a CPU it gains nothing
-    loader = iter(DataLoader(Talks(1 + step, args.batch), batch_size=None, num_workers=args.workers, prefetch_factor=8))
+    loader = iter(
+        DataLoader(Talks(1 + step, args.batch), batch_size=None, num_workers=args.workers, prefetch_factor=8)
+    )
     image = build().convert_tokens_to_ids("<|image|>")
     said, spelled, other = time.time(), [], []
     while not schedule.done():
@@ -129,7 +133,6 @@ def main() -> None:
         loss, right_spelled, right_other = answer_loss(logits, labels)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         step, rows = step + 1, rows + len(ids)
         spelled, other = [*spelled[-49:], right_spelled], [*other[-49:], right_other]
@@ -142,7 +145,15 @@ def main() -> None:
             )
             said = time.time()
         if step % 500 == 0 or schedule.done():
-            save(args.out, model=model, eye=eye, optimiser=optimiser, step=step, rows=rows, seconds=schedule.seconds())
+            save(
+                args.out,
+                model=model,
+                eye=eye,
+                optimiser=optimiser,
+                step=step,
+                rows=rows,
+                seconds=schedule.seconds(),
+            )
 
 
 if __name__ == "__main__":
