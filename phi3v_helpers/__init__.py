@@ -20,6 +20,7 @@ _HOME = {
     "build_prompt": "prompts",
     "load_image": "images",
     "upload_and_ask": "upload",
+    "show": "show",
     "Phi3VError": "errors",
     "ImageError": "errors",
     "PromptError": "errors",

@@ -13,7 +13,7 @@ from .devices import GB, choose_attention, choose_device, choose_dtype, find_gpu
 from .errors import LoadError
 from .model import Phi3VForCausalLM, Phi3VProcessor
 from .vision import Phi3Vision, advice_for_memory
-from .weights import KNOWN, at_hand, find_weights, known_model, obstacle_to_download
+from .weights import KNOWN, at_hand, find_weights, obstacle_to_download
 
 AUTO_MODEL = "phi-3-vision"
 ROOM = 2 * GB  # beside the weights: pictures, keys and values
@@ -64,7 +64,7 @@ def load(
 
 def _load(folder, name, how, num_crops):
     """A Phi3Vision of the files in a folder. how: (device, dtype, attention)."""
-    if not known_model(name):
+    if name not in [known.repo for known in KNOWN.values()]:  # files in other places may change
         return Phi3Vision(*read(folder, *how), name, num_crops)
     # A cell that is run again must not put a second copy of a big model beside the first.
     before = _loaded.get((folder, *how))

@@ -119,15 +119,16 @@ def _form(model, question, options):
 
     parts = {
         "upload": widgets.FileUpload(accept="image/*", multiple=True, description="Pictures"),
-        "address": widgets.Text(placeholder="or a path or address; above 10 MB a file may not arrive"),
+        "address": widgets.Text(placeholder="or a path or address (uploads above 10 MB may get lost)"),
         "preview": widgets.HBox(),
-        "question": widgets.Textarea(value=question, rows=2),
+        "question": widgets.Textarea(value=question, rows=2, layout=widgets.Layout(width="98%")),
         "ask": widgets.Button(description="Ask", button_style="primary"),
         "stop": widgets.Button(description="Stop", disabled=True),
         "answer": widgets.HTML(),
         "status": widgets.HTML(),
     }
     upload, address, preview, text, ask, stop, answer, status = parts.values()
+    address.layout.width, address.layout.flex = "auto", "1"
     rows = [widgets.HBox([upload, address]), preview, text, widgets.HBox([ask, stop]), answer, status]
     parts["form"] = widgets.VBox(rows, layout=widgets.Layout(max_width="700px"))
     for name, widget in parts.items():

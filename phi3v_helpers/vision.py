@@ -57,7 +57,7 @@ class Phi3Vision:
 
     @property
     def attention(self):
-        """ "eager", "sdpa" or "flash_attention_2"."""
+        """The name that transformers has for it: "eager", "sdpa" or "flash_attention_2"."""
         return self.model.config._attn_implementation
 
     def ask(self, images, question, **options):
@@ -116,6 +116,8 @@ class Phi3Vision:
             raise PromptError("The question is empty.", "Ask something about the pictures.")
         if not isinstance(temperature, (int, float)) or not 0 <= temperature < float("inf"):
             raise PromptError(f"temperature is {temperature!r}.", "Give 0, or a small number such as 0.7.")
+        if seed is not None and not isinstance(seed, int):
+            raise PromptError(f"seed is {seed!r}.", "Give a whole number, or None.")
         return Request(
             prompt=build_prompt(question, len(images), system, history),
             images=images,

@@ -30,7 +30,7 @@ def test_importing_takes_at_most_0_3_seconds():
         run(code)
         return time.perf_counter() - started
 
-    assert min(seconds("import phi3v_helpers") for _ in range(3)) < 0.3
+    assert min(seconds("import phi3v_helpers") for _ in range(5)) < 0.3
 
 
 def test_light_parts_stay_light():

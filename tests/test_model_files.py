@@ -12,13 +12,13 @@ from random_model import make_folder
 from safetensors import safe_open
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
     pipeline,
 )
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from phi3v_helpers.model import Phi3VConfig, Phi3VForCausalLM, Phi3VImageProcessor, Phi3VProcessor
 from phi3v_helpers.model.modeling import LongRope

@@ -159,6 +159,7 @@ def test_nothing_is_printed_or_warned(model, capfd, caplog):
         ({"temperature": -1}, ("temperature is -1",)),
         ({"temperature": float("nan")}, ("temperature",)),
         ({"temperature": "warm"}, ("'warm'",)),
+        ({"seed": "x"}, ("seed is 'x'",)),
         ({"num_crops": 0}, ("num_crops is 0",)),
         ({"num_crops": True}, ("num_crops",)),
         ({"question": " \n"}, ("question is empty",)),

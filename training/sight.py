@@ -19,7 +19,7 @@ CHAR_SLOTS = (CHAR_ROWS // PATCHES, CHAR_COLS // PATCHES)  # rows, columns of ce
 AREA_SLOTS = (AREA_CELLS // PATCHES,) * 2  # (2, 2)
 CLASSES = {"chars": len(CHARS) + 1, "kinds": len(KINDS) + 1, "colours": len(COLOURS) + 1}
 SLOTS = {"chars": CHAR_SLOTS, "kinds": AREA_SLOTS, "colours": AREA_SLOTS}
-EMPTY = 0.08  # weight of a cell with nothing in it
+EMPTY = 0.2  # weight of a cell with nothing in it
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 

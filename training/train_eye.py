@@ -20,7 +20,7 @@ from training.optimise import MuonAndAdamW
 from training.schedule import Schedule, load, save
 from training.shape import vision_config
 
-MIX = (("dense", 45), ("page", 8), ("chart", 20), ("book", 17), ("scene", 10))
+MIX = (("dense", 38), ("page", 7), ("chart", 17), ("book", 20), ("scene", 18))
 
 
 class Sights(IterableDataset):

@@ -5,14 +5,11 @@ Importing this module registers them, so that `AutoModelForCausalLM`, `AutoModel
 without `trust_remote_code`.
 """
 
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto import modeling_auto
+
+# Some releases show this class at the top level only where torchvision is installed, which is not needed here.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from .configuration import Phi3VConfig
 from .image_processing import Phi3VImageProcessor

@@ -42,10 +42,7 @@ class Phi3VGeneration(GenerationMixin):
         if past_key_values is not None and self._crosses_longrope(input_ids, past_key_values, attention_mask):
             # Cached keys carry the short rotation, and need the long one now: compute all of them again.
             past_key_values = None
-            if "next_sequence_length" in kwargs:
-                kwargs["next_sequence_length"] = None
-            if kwargs.get("cache_position") is not None:  # early releases of transformers 5
-                kwargs["cache_position"] = torch.arange(input_ids.shape[1], device=input_ids.device)
+            kwargs = self._for_all_tokens(input_ids, **kwargs)
         # Not Phi3ForCausalLM's own, which would judge rows by their padded length.
         inputs = GenerationMixin.prepare_inputs_for_generation(
             self, input_ids, past_key_values=past_key_values, attention_mask=attention_mask, **kwargs
@@ -55,6 +52,14 @@ class Phi3VGeneration(GenerationMixin):
             if image_places(ids, self.config.image_token_id).any():
                 inputs.update(pixel_values=pixel_values, image_sizes=image_sizes)
         return inputs
+
+    def _for_all_tokens(self, input_ids, position_ids=None, **kwargs):
+        """The arguments of a step, changed from those of its newest token to those of all tokens."""
+        if "next_sequence_length" in kwargs:
+            kwargs["next_sequence_length"] = None
+        if kwargs.get("cache_position") is not None:  # early releases of transformers 5
+            kwargs["cache_position"] = torch.arange(input_ids.shape[1], device=input_ids.device)
+        return kwargs  # without position_ids, which some releases keep for the newest token only
 
     def _crosses_longrope(self, input_ids, past_key_values, attention_mask):
         """Whether a row has just outgrown the short factors that its cached keys were made with."""

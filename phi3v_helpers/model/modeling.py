@@ -206,7 +206,7 @@ class Phi3VModel(Phi3Model):
             )
         features = self.vision_embed_tokens(pixel_values, image_sizes)
         places, features = place_features(input_ids, features, image_token_id)
-        return embeddings.masked_scatter(places[..., None], features.to(embeddings.dtype))
+        return embeddings.masked_scatter(places[..., None], features.to(embeddings))
 
 
 class Phi3VForCausalLM(Phi3VGeneration, Phi3ForCausalLM):

@@ -199,15 +199,15 @@ def _pair_up(text, images):
     if any(part is None or isinstance(part, (list, tuple)) for part in images):
         if len(images) != len(text):
             raise ValueError(
-                f"{len(text)} prompts came with {len(images)} lists of pictures. Pass one list for each "
-                "prompt, an empty one for a prompt without pictures."
+                f"{_count(len(text), 'prompt')} came with {_count(len(images), 'list')} of pictures. Pass one "
+                "for each prompt, an empty one for a prompt without pictures."
             )
         return list(text), [_as_list(part) for part in images]
     tags = [len(set(IMAGE_TAG.findall(prompt))) for prompt in text]
     if sum(tags) != len(images):
         raise ValueError(
-            f"The prompts have tags for {sum(tags)} pictures, but {len(images)} came with them. Pass a list "
-            "of pictures for each prompt."
+            f"The prompts have tags for {_count(sum(tags), 'picture')}, and {len(images)} came with them. Write "
+            "one tag for each picture, or pass a list of pictures for each prompt."
         )
     dealt = iter(images)
     return list(text), [[next(dealt) for _ in range(count)] for count in tags]
