@@ -117,6 +117,10 @@ def _print_answer(model, pictures, question, options):
 def _form(model, question, options):
     import ipywidgets as widgets
 
+    class Form(widgets.VBox):
+        def __repr__(self):  # what a notebook shows where the form cannot be: before it is run, or on a web page
+            return "A form to choose pictures and ask about them. Run this cell to use it."
+
     parts = {
         "upload": widgets.FileUpload(accept="image/*", multiple=True, description="Pictures"),
         "address": widgets.Text(placeholder="or a path or address (uploads above 10 MB may get lost)"),
@@ -130,7 +134,7 @@ def _form(model, question, options):
     upload, address, preview, text, ask, stop, answer, status = parts.values()
     address.layout.width, address.layout.flex = "auto", "1"
     rows = [widgets.HBox([upload, address]), preview, text, widgets.HBox([ask, stop]), answer, status]
-    parts["form"] = widgets.VBox(rows, layout=widgets.Layout(max_width="700px"))
+    parts["form"] = Form(rows, layout=widgets.Layout(max_width="700px"))
     for name, widget in parts.items():
         widget.add_class(f"p3v-{name}")  # for tests in a browser
 

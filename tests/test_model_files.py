@@ -141,7 +141,7 @@ def test_remote_code_of_the_published_files_is_not_wanted(folder, tmp_path):
     assert type(Phi3VForCausalLM.from_pretrained(tmp_path, trust_remote_code=True)) is Phi3VForCausalLM
 
 
-def test_the_lines_of_the_seed(folder):
+def test_the_lines_of_the_published_tutorial(folder):
     pictures = [formula_image(300, 200, 1), formula_image(90, 200, 2)]
     user_prompt, assistant_prompt, prompt_suffix = "<|user|>\n", "<|assistant|>\n", "<|end|>\n"
     question = "What is difference in this two images?"

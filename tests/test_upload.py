@@ -258,3 +258,7 @@ def test_colab_gets_the_blocking_form(model, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "google.colab", colab)
     assert p3v.upload_and_ask(model) is None
     assert "No picture was chosen" in capsys.readouterr().out
+
+
+def test_the_form_has_a_plain_text_for_pages_without_widgets(model):
+    assert "Run this cell" in repr(p3v.upload_and_ask(model))
