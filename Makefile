@@ -25,11 +25,11 @@ CPU_ONLY = $(if $(TORCH),,$(shell [ "$$(uname -s)" = Linux ] && ! nvidia-smi -L 
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 REACHABLE := import urllib.request as r; r.urlopen('$(CPU_INDEX)/torch/', timeout=5)
 
-.PHONY: help install lab test demo train notebooks clean
+.PHONY: help install lab test test-oldest demo train notebooks clean
 
 help:  ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
-	  || sed -n 's/^\([a-z]*\):.*## /make \1   /p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z-]*\):.*## /make \1   /p' Makefile
 
 install: $(VENV)/.installed  ## make .venv, with everything in it
 
@@ -39,6 +39,14 @@ lab: install  ## open JupyterLab at the first notebook
 
 test: install  ## run every test and every notebook
 	PYTHONPATH=tests $(PY) -m pytest -p nbimages --nbval -n $(JOBS) --dist loadfile $(TESTS)
+
+OLDEST := transformers==5.0.0  # the oldest that pyproject.toml admits
+
+test-oldest:  ## run the tests of the package on the oldest transformers, in an environment of its own
+	$(MAKE) install VENV=.venv-oldest
+	.venv-oldest/bin/python -m pip install -q "$(OLDEST)"
+	PYTHONPATH=tests .venv-oldest/bin/python -m pytest -n $(JOBS) --dist loadfile \
+	  $(wildcard tests/test_model_*.py) tests/test_loading.py tests/test_vision.py tests/test_upload.py
 
 demo: install  ## ask the three questions of the lessons in the terminal
 	@$(PY) -m phi3v_helpers demo
