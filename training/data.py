@@ -13,7 +13,8 @@ IMAGE_TOKENS = (
     113  # one crop and the global view, each 7 x 7 and its row ends, and the separator between them
 )
 IGNORE = -100
-SINGLE = (("scene", 20), ("chart", 25), ("book", 27), ("page", 20), ("other", 8))
+ONE_TURN = 0.75  # of the rows: in a longer talk, much can be copied from what was said before
+SINGLE = (("scene", 18), ("chart", 25), ("book", 27), ("page", 24), ("other", 6))
 PAIR = (("scene", 45), ("chart", 20), ("book", 22), ("mixed", 13))
 
 
@@ -86,21 +87,22 @@ def draw_pair(rng, render: bool):
     return [one, two], questions.dialogue_of_two(rng, one, two, 3)
 
 
-def batch(rng: random.Random, writer: Writer, size: int, pair: bool, room: int, render: bool):
-    """(ids, labels, tables, frames): (B, room) int64 twice, (B * images, 196, 14) uint8, (B * images, 336, 336, 3)."""
-    ids = torch.full((size, room), writer.tokenizer.pad_token_id)
-    labels = torch.full((size, room), IGNORE)
-    tables, frames = [], []
-    for row in range(size):
-        shown, turns = (draw_pair if pair else draw_single)(rng, render)
-        text, truth = writer.write(turns, len(shown), room)
-        ids[row, : len(text)], labels[row, : len(truth)] = torch.tensor(text), torch.tensor(truth)
-        tables += [sight.labels(picture.canvas) for picture in shown]
-        if render:
-            frames += [sight.frame(pictures.weather(rng, picture.image)) for picture in shown]
-    return (
-        ids,
-        labels,
-        torch.from_numpy(np.stack(tables)),
-        torch.from_numpy(np.stack(frames)) if render else None,
-    )
+def example(rng: random.Random, writer: Writer, pair: bool, room: int, render: bool):
+    """One row: (ids, labels, label tables, frames), the last two with one entry a picture."""
+    shown, turns = (draw_pair if pair else draw_single)(rng, render)
+    if rng.random() < ONE_TURN:
+        turns = turns[:1]
+    ids, labels = writer.write(turns, len(shown), room)
+    frames = [sight.frame(pictures.weather(rng, picture.image)) for picture in shown] if render else []
+    return ids, labels, [sight.labels(picture.canvas) for picture in shown], frames
+
+
+def collate(rows, pad: int):
+    """(ids, labels, tables, frames): (B, T) int64 twice, (B * images, 196, 14) uint8, (B * images, 336, 336, 3)."""
+    length = max(len(ids) for ids, *_ in rows)
+    ids, labels = torch.full((len(rows), length), pad), torch.full((len(rows), length), IGNORE)
+    for i, (text, truth, *_) in enumerate(rows):
+        ids[i, : len(text)], labels[i, : len(truth)] = torch.tensor(text), torch.tensor(truth)
+    tables = np.stack([table for _, _, tables, _ in rows for table in tables])
+    frames = [frame for *_, frames in rows for frame in frames]
+    return ids, labels, torch.from_numpy(tables), torch.from_numpy(np.stack(frames)) if frames else None

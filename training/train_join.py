@@ -24,7 +24,7 @@ from training.shape import DECODER, VISION, model_config
 from training.tokenizer import build
 from training.train_tongue import PerfectEye, Talks, answer_loss
 
-AVERAGE = 0.999  # decay of the running average of the weights, which is what gets shipped
+AVERAGE = 0.998  # decay of the running average of the weights, which is what gets shipped
 
 
 def assemble(eye_path: Path, tongue_path: Path):
@@ -47,13 +47,14 @@ def assemble(eye_path: Path, tongue_path: Path):
     return model, perfect, heads
 
 
-def look(model, pixel_values):
+def look(model, pixel_values, eye_learns: bool = True):
     """(N, 3, 336, 336) -> patch features (N, 196, C) and token embeddings (N, 113, D).
 
     With one crop the global view is the crop itself, so the ViT runs once for both.
     """
     vision = model.model.vision_embed_tokens
-    features = vision.img_processor(pixel_values)
+    with torch.set_grad_enabled(eye_learns):
+        features = vision.img_processor(pixel_values)
     merged = vision.merge_patches(features)  # (N, 7, 7, 4C)
     laid_out = torch.stack([vision.arrange(torch.stack([crop, crop]), 1, 1) for crop in merged])
     return features, vision.img_projection(laid_out)
@@ -91,6 +92,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--fit-minutes", type=float, default=4)
+    parser.add_argument(
+        "--eye-rests", type=float, default=0.6, help="share of the time in which the ViT is left as it is"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/join.pt"))
     parser.add_argument("--eye", type=Path, default=Path("runs/eye.pt"))
     parser.add_argument("--tongue", type=Path, default=Path("runs/tongue.pt"))
@@ -130,13 +134,14 @@ def main() -> None:
         ids, labels, tables = ids.to(args.device), labels.to(args.device), tables.to(args.device)
         schedule.step()
         with torch.autocast(args.device, torch.bfloat16):
-            features, seen = look(model, sight.normalise(frames).to(args.device))
+            eye_learns = schedule.seconds() > args.eye_rests * 60 * args.minutes
+            features, seen = look(model, sight.normalise(frames).to(args.device), eye_learns)
             embeddings = model.model.embed_tokens(ids).masked_scatter(
                 (ids == image)[..., None], seen.flatten(0, 1).float()
             )
             logits = model.lm_head(decoder(inputs_embeds=embeddings, use_cache=False).last_hidden_state)
         said_loss, right_spelled, right_other = answer_loss(logits, labels)
-        loss = said_loss + 0.3 * heads.loss(features.float(), tables)
+        loss = said_loss + (0.3 * heads.loss(features.float(), tables) if eye_learns else 0)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

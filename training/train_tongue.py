@@ -24,7 +24,8 @@ from training.schedule import Schedule, load, save
 from training.shape import DECODER, model_config
 from training.tokenizer import build
 
-ROOM = {False: 304, True: 448}  # tokens in a row, for one picture and for two
+PAIRS = 0.2  # of the batches have two pictures a row
+ROOM = {False: 304, True: 448}  # most tokens in a row, for one picture and for two
 
 
 class PerfectEye(nn.Module):
@@ -80,9 +81,15 @@ class Talks(IterableDataset):
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
         rng, writer = random.Random(self.seed * 1000 + 500 + (info.id if info else 0)), data.Writer(build())
-        while True:
-            pair = rng.random() < 0.4
-            yield pair, *data.batch(rng, writer, self.rows[pair], pair, ROOM[pair], self.render)
+        while True:  # rows of about the same length go together
+            pair = rng.random() < PAIRS
+            n = self.rows[pair]
+            rows = [data.example(rng, writer, pair, ROOM[pair], self.render) for _ in range(4 * n)]
+            rows.sort(key=lambda row: len(row[0]))
+            batches = [rows[i : i + n] for i in range(0, 4 * n, n)]
+            rng.shuffle(batches)
+            for batch in batches:
+                yield pair, *data.collate(batch, writer.tokenizer.pad_token_id)
 
 
 def answer_loss(logits, labels):
