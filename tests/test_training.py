@@ -12,7 +12,7 @@ import torch
 
 from phi3v_helpers.model import Phi3VForCausalLM, Phi3VProcessor
 from training import data, pictures, questions, samples, sight, words
-from training.canvas import CHARS, COLOURS, KINDS, Canvas
+from training.canvas import CHARS, COLOURS, KINDS, NOWHERE, Canvas
 from training.schedule import Schedule, load, save
 from training.shape import model_config
 from training.tokenizer import build
@@ -128,7 +128,7 @@ def test_frame_is_what_the_processor_makes(kind, scale, processor):
 
 @pytest.mark.parametrize("n_images", [1, 2])
 def test_training_ids_are_the_ids_of_the_processor(n_images, tokenizer, processor):
-    image = draw("scene", 1).image
+    scene = draw("scene", 1)
     turns = [
         ("What do you see?", 'The title is "ALONE".'),
         ("Who wrote this book?", "The author is Nora Winter."),
@@ -136,12 +136,26 @@ def test_training_ids_are_the_ids_of_the_processor(n_images, tokenizer, processo
     tags = "".join(f"<|image_{i + 1}|>\n" for i in range(n_images))
     prompt = f"<|user|>\n{tags}{turns[0][0]}<|end|>\n<|assistant|>\n{turns[0][1]}<|end|>\n"
     prompt += f"<|user|>\n{turns[1][0]}<|end|>\n<|assistant|>\n"
-    ids, labels = data.Writer(tokenizer).write(turns, n_images, 1000)
-    expected = processor(prompt, [image] * n_images, return_tensors="pt")["input_ids"][0].tolist()
+    ids, labels, spots = data.Writer(tokenizer).write(turns, [scene] * n_images, 1000)
+    assert len(ids) == len(labels) == len(spots)
+    expected = processor(prompt, [scene.image] * n_images, return_tensors="pt")["input_ids"][0].tolist()
     answer = tokenizer(turns[1][1] + "<|end|>", add_special_tokens=False)["input_ids"]
     assert ids == expected + answer
     said = [i for i in labels if i != data.IGNORE]
     assert tokenizer.decode(said) == "".join(answer + "<|end|>" for _, answer in turns)
+
+
+def test_answers_know_where_they_were_read():
+    """The spot of every letter is the image token whose cells hold that letter."""
+    one, two = draw("book", 4), draw("book", 5)
+    answer = questions.tell_both(one, two)
+    spots = data.where_read(answer, [one, two])
+    assert sum(spot != NOWHERE for spot in spots) > 20
+    for char, spot in zip(answer, spots):
+        if spot != NOWHERE:
+            row, column = divmod(spot % 49, 7)
+            chars = (one, two)[spot // 49].canvas.chars[4 * row : 4 * row + 4, 6 * column : 6 * column + 6]
+            assert CHARS.index(char) + 1 in chars
 
 
 def test_shipped_tokenizer_and_config_are_those_of_the_code(tokenizer, processor):
@@ -271,10 +285,10 @@ def test_the_three_stages_run_resume_and_export(tmp_path):
     """Seconds of real training: it learns nothing, but every file of it is written, read and continued."""
     command = [sys.executable, "-m", "training", "--runs", tmp_path / "runs", "--folder", tmp_path / "tiny"]
     command += ["--batch", "2", "--n", "1"]
-    for minutes in ("0.4", "0.45"):
-        done = subprocess.run(
-            [*map(str, command), "--minutes", minutes], cwd=ROOT, capture_output=True, text=True
-        )
+    new = ("--further", "--runs", str(tmp_path / "new"))
+    for options in (["0.4"], ["0.45"], ["0.05", *new]):  # begin, go on, go on from the finished folder alone
+        line = [*map(str, command), "--minutes", *options]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
     scores = json.loads(done.stdout.splitlines()[-1])
     assert {"chart", "book", "scene", "compare"} <= set(scores)

@@ -3,7 +3,8 @@
     python -m training --minutes 300 --runs runs --folder phi3v_helpers/tiny           # on two CPU cores
     python -m training --minutes 22 --device cuda --workers 6 --batch 128              # on a GPU
 
-Stages 1 and 2 run side by side, stage 3 after them.  Started again with the same --runs it goes on where it was.
+Stages 1 and 2 run side by side, stage 3 after them.  Started again with the same --runs it goes on where it was;
+with --further and no checkpoints, from the shipped model.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=300)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="checkpoints")
     parser.add_argument("--folder", type=Path, default=TINY, help="where the finished model goes")
+    parser.add_argument("--further", action="store_true", help="stage 3 alone, from the model in --folder")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw, for each stage")
     parser.add_argument("--batch", type=int, default=16)
@@ -44,13 +46,23 @@ def main() -> None:
     eye, tongue, join = (args.runs / f"{name}.pt" for name in ("eye", "tongue", "join"))
     common = ("--device", args.device, "--workers", args.workers, "--batch", args.batch)
     parts = args.minutes * SHARE_OF_PARTS
-    if not join.exists():
+    if args.further:
+        parts = 0
+    elif not join.exists():
         finish(
             stage("train_eye", "--minutes", parts, "--out", eye, *common),
             stage("train_tongue", "--minutes", parts, "--out", tongue, *common),
         )
     fit = 0.05 * args.minutes
-    files = ("--eye", eye, "--tongue", tongue, "--out", join)
+    files = [
+        "--eye",
+        eye,
+        "--tongue",
+        tongue,
+        "--out",
+        join,
+        *(("--start", args.folder) if args.further else ()),
+    ]
     finish(
         stage("train_join", "--minutes", args.minutes - parts - fit, "--fit-minutes", fit, *files, *common)
     )

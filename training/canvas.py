@@ -21,6 +21,8 @@ CHARS = (
 )  # class i + 1; 0 is "none here"
 CHAR_CLASS = {char: i + 1 for i, char in enumerate(CHARS)}
 CHAR_ROWS, CHAR_COLS = 28, 42  # a cell of 12 x 8 units: letters are taller than wide
+TOKENS = 7  # image tokens along a side of a crop
+NOWHERE = -1
 AREA_CELLS = 28  # shapes and colours are labelled by cells of 12 x 12 units
 KINDS = ("circle", "square", "triangle", "star", "diamond", "cross")
 COLOURS = {
@@ -43,6 +45,11 @@ def advance(name: str, char: str) -> float:
     return font_at(name, 64).getlength(char) / 64
 
 
+def token_at(row: int, col: int) -> int:
+    """Which of the 7 x 7 image tokens of a crop holds a character cell: 4 x 6 cells each, counted row by row."""
+    return row * TOKENS // CHAR_ROWS * TOKENS + col * TOKENS // CHAR_COLS
+
+
 class Canvas:
     """``width`` x ``height`` units; ``scale`` pixels a unit.  With ``render=False`` only the labels are made."""
 
@@ -56,6 +63,9 @@ class Canvas:
         self.frame_scale = FRAME / max(width, height)
         self.left = (FRAME - width * self.frame_scale) / 2
         self.top = (FRAME - height * self.frame_scale) / 2
+        self.printed: list[
+            tuple[str, list[int]]
+        ] = []  # every line of text, and for its characters `token_at`
         self.chars = np.zeros((CHAR_ROWS, CHAR_COLS), np.uint8)
         self.kinds = np.zeros((AREA_CELLS, AREA_CELLS), np.uint8)
         self.colours = np.zeros((AREA_CELLS, AREA_CELLS), np.uint8)
@@ -77,21 +87,23 @@ class Canvas:
             self.pen.text(
                 (x * self.scale, y * self.scale), text, fill, font_at(font, round(size * self.scale, 1)), "ls"
             )
+        spots = []
         for char in text:
             step = size * advance(font, char)
-            if char in CHARS:
-                self._label_char(x + step / 2, y - 0.34 * size, char)
+            spots.append(self._label_char(x + step / 2, y - 0.34 * size, char) if char in CHARS else NOWHERE)
             x += step
+        self.printed.append((text, spots))
 
-    def _label_char(self, x: float, y: float, char: str) -> None:
-        """A cell holds one character; one that finds its cell taken goes to the next."""
+    def _label_char(self, x: float, y: float, char: str) -> int:
+        """Label the cell, and return its `token_at`.  A character that finds its cell taken goes to the next."""
         col = int((self.left + x * self.frame_scale) * CHAR_COLS / FRAME)
         row = int((self.top + y * self.frame_scale) * CHAR_ROWS / FRAME)
         if not (0 <= row < CHAR_ROWS and 0 <= col < CHAR_COLS):
-            return
+            return NOWHERE
         while col < CHAR_COLS - 1 and self.chars[row, col]:
             col += 1
         self.chars[row, col] = CHAR_CLASS[char]
+        return token_at(row, col)
 
     def rectangle(self, x0, y0, x1, y1, fill=None, outline=None, width: float = 1) -> None:
         if self.pen:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 
 import numpy as np
 import torch
 
 from training import pictures, questions, sight
+from training.canvas import NOWHERE, TOKENS
 
 IMAGE_TOKENS = (
     113  # one crop and the global view, each 7 x 7 and its row ends, and the separator between them
@@ -18,8 +20,30 @@ SINGLE = (("scene", 18), ("chart", 25), ("book", 27), ("page", 24), ("other", 6)
 PAIR = (("scene", 45), ("chart", 20), ("book", 22), ("mixed", 13))
 
 
+def where_read(answer: str, shown) -> list[int]:
+    """For every character of an answer, the image token where the pictures print it; NOWHERE for all others.
+
+    Tokens of the second picture count on from 49.  What both pictures print is read from one after the other.
+    """
+    spots = [NOWHERE] * len(answer)
+    places: dict[str, list[list[int]]] = {}
+    for k, picture in enumerate(shown):
+        for text, cells in picture.canvas.printed:
+            offset = k * TOKENS**2
+            places.setdefault(text, []).append([c if c == NOWHERE else c + offset for c in cells])
+    for text in sorted(places, key=len, reverse=True):
+        for k, match in enumerate(re.finditer(rf"(?<!\w){re.escape(text)}(?!\w)", answer)):
+            if all(spot == NOWHERE for spot in spots[match.start() : match.end()]):
+                spots[match.start() : match.end()] = places[text][min(k, len(places[text]) - 1)]
+    return spots
+
+
 class Writer:
-    """Turns dialogues into (ids, labels); labels are the answers and their ``<|end|>``, all else is ignored."""
+    """Turns dialogues into (ids, labels, spots).
+
+    Labels are the answers and their ``<|end|>``, all else is ignored.  Spots are the image tokens that the answers are
+    read from (``where_read``).
+    """
 
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
@@ -38,19 +62,23 @@ class Writer:
             ids += self.ids("\n", bos=True)
         return ids
 
-    def write(self, turns, n_images: int, room: int) -> tuple[list[int], list[int]]:
-        """As many turns as there is room for (at least one, cut off if need be)."""
-        ids = self.prompt(n_images)
-        labels = [IGNORE] * len(ids)
+    def write(self, turns, shown, room: int) -> tuple[list[int], list[int], list[int]]:
+        """As many turns about the pictures as there is room for (at least one, cut off if need be)."""
+        ids = self.prompt(len(shown))
+        labels, spots = [IGNORE] * len(ids), [NOWHERE] * len(ids)
         for i, (question, answer) in enumerate(turns):
             opening = "" if i == 0 else "\n<|user|>\n"
             asked = self.ids(f"{opening}{question}<|end|>\n<|assistant|>\n", bos=False)
-            said = self.ids(answer, bos=False) + [self.end]
+            spelled = self.tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
+            said = spelled["input_ids"] + [self.end]
+            read = where_read(answer, shown)
+            looked = [read[start] for start, _ in spelled["offset_mapping"]] + [NOWHERE]
             if i and len(ids) + len(asked) + len(said) > room:
                 break
             ids += asked + said
             labels += [IGNORE] * len(asked) + said
-        return ids[:room], labels[:room]
+            spots += [NOWHERE] * len(asked) + looked
+        return ids[:room], labels[:room], spots[:room]
 
 
 def draw_single(rng, render: bool):
@@ -88,21 +116,31 @@ def draw_pair(rng, render: bool):
 
 
 def example(rng: random.Random, writer: Writer, pair: bool, room: int, render: bool):
-    """One row: (ids, labels, label tables, frames), the last two with one entry a picture."""
+    """One row: (ids, labels, spots, label tables, frames), the last two with one entry a picture."""
     shown, turns = (draw_pair if pair else draw_single)(rng, render)
     if rng.random() < ONE_TURN:
         turns = turns[:1]
-    ids, labels = writer.write(turns, len(shown), room)
+    text = writer.write(turns, shown, room)
     frames = [sight.frame(pictures.weather(rng, picture.image)) for picture in shown] if render else []
-    return ids, labels, [sight.labels(picture.canvas) for picture in shown], frames
+    return *text, [sight.labels(picture.canvas) for picture in shown], frames
 
 
 def collate(rows, pad: int):
-    """(ids, labels, tables, frames): (B, T) int64 twice, (B * images, 196, 14) uint8, (B * images, 336, 336, 3)."""
-    length = max(len(ids) for ids, *_ in rows)
-    ids, labels = torch.full((len(rows), length), pad), torch.full((len(rows), length), IGNORE)
-    for i, (text, truth, *_) in enumerate(rows):
-        ids[i, : len(text)], labels[i, : len(truth)] = torch.tensor(text), torch.tensor(truth)
-    tables = np.stack([table for _, _, tables, _ in rows for table in tables])
-    frames = [frame for *_, frames in rows for frame in frames]
-    return ids, labels, torch.from_numpy(tables), torch.from_numpy(np.stack(frames)) if frames else None
+    """(ids, labels, spots, tables, frames).
+
+    (B, T) int64 three times, (B * images, 196, 14) uint8, (B * images, 336, 336, 3) uint8 or None.
+    """
+    length = max(len(row[0]) for row in rows)
+    ids, labels, spots = (torch.full((len(rows), length), fill) for fill in (pad, IGNORE, NOWHERE))
+    for i, row in enumerate(rows):
+        for tensor, values in zip((ids, labels, spots), row):
+            tensor[i, : len(values)] = torch.tensor(values)
+    tables = np.stack([table for row in rows for table in row[3]])
+    frames = [frame for row in rows for frame in row[4]]
+    return (
+        ids,
+        labels,
+        spots,
+        torch.from_numpy(tables),
+        torch.from_numpy(np.stack(frames)) if frames else None,
+    )

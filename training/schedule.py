@@ -35,6 +35,26 @@ class Schedule:
             group["lr"] = rate * group.get("share", 1.0)
 
 
+class Meter:
+    """Says every so many steps how many spelled tokens (letters, digits) and how many words came out right."""
+
+    def __init__(self, every: int = 50):
+        self.every, self.spelled, self.words, self.said = every, [], [], time.time()
+
+    def add(self, step: int, rows: int, loss: float, spelled: float, words: float) -> None:
+        self.spelled.append(spelled)
+        self.words.append(words)
+        if len(self.words) < self.every:
+            return
+        letters, others = (sum(x) / len(x) for x in (self.spelled, self.words))
+        pace = self.every / (time.time() - self.said)
+        print(
+            f"{step} rows {rows} loss {loss:.3f} letters {letters:.3f} words {others:.3f} {pace:.2f} steps/s",
+            flush=True,
+        )
+        self.spelled, self.words, self.said = [], [], time.time()
+
+
 def save(path: Path, **parts) -> None:
     """Written beside and renamed, so that a killed job never leaves half a checkpoint."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,12 +4,13 @@ First the projector alone learns to hand over what the eye sees in the form that
 (``PerfectEye``).  Then all of it learns together from pictures, with the eye's own labels as a second loss.
 
     python -m training.train_join --minutes 60 --out runs/join.pt --eye runs/eye.pt --tongue runs/tongue.pt
+
+With ``--start`` it goes on from a finished model, the shipped one for example, instead of stages 1 and 2.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 import torch
@@ -19,18 +20,17 @@ from torch.utils.data import DataLoader
 from phi3v_helpers.model import Phi3VForCausalLM
 from training import sight
 from training.optimise import MuonAndAdamW
-from training.schedule import Schedule, load, save
+from training.schedule import Meter, Schedule, load, save
 from training.shape import DECODER, VISION, model_config
 from training.tokenizer import build
-from training.train_tongue import PerfectEye, Talks, answer_loss
+from training.train_tongue import Finger, PerfectEye, Talks, answer_loss
 
 AVERAGE = 0.998  # decay of the running average of the weights, which is what gets shipped
 
 
-def assemble(eye_path: Path, tongue_path: Path):
-    """The whole model with the weights of stages 1 and 2; the perfect eye; the sight heads."""
-    model = Phi3VForCausalLM(model_config(build()))
-    perfect, heads = PerfectEye(DECODER["hidden_size"]), sight.SightHeads(VISION["hidden_size"])
+def assemble(eye_path: Path, tongue_path: Path, heads, finger):
+    """The whole model with the weights of stages 1 and 2, and the perfect eye; fills sight heads and finger too."""
+    model, perfect = Phi3VForCausalLM(model_config(build())), PerfectEye(DECODER["hidden_size"])
     eye, tongue = (
         torch.load(path, map_location="cpu", weights_only=True) for path in (eye_path, tongue_path)
     )
@@ -44,7 +44,8 @@ def assemble(eye_path: Path, tongue_path: Path):
     assert all("vision_embed_tokens" in key for key in missing), missing
     perfect.load_state_dict(tongue["eye"])
     heads.load_state_dict(eye["heads"])
-    return model, perfect, heads
+    finger.load_state_dict(tongue["finger"])
+    return model, perfect
 
 
 def look(model, pixel_values, eye_learns: bool = True):
@@ -69,7 +70,7 @@ def fit_projector(model, perfect, batches, seconds: float, device: str) -> None:
     optimiser = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.01)
     schedule, step = Schedule(optimiser, 2e-3, seconds / 60), 0
     while not schedule.done():
-        _, _, _, tables, frames = next(batches)
+        *_, tables, frames = next(batches)
         schedule.step()
         with torch.no_grad():
             target = perfect(tables.to(device))
@@ -96,6 +97,7 @@ def main() -> None:
         "--eye-rests", type=float, default=0.6, help="share of the time in which the ViT is left as it is"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/join.pt"))
+    parser.add_argument("--start", type=Path, help="a model folder to go on from")
     parser.add_argument("--eye", type=Path, default=Path("runs/eye.pt"))
     parser.add_argument("--tongue", type=Path, default=Path("runs/tongue.pt"))
     parser.add_argument("--threads", type=int, default=2)
@@ -106,18 +108,22 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
+    perfect, heads, finger = None, sight.SightHeads(VISION["hidden_size"]), Finger(DECODER["hidden_size"])
     if args.out.exists():
-        model, heads = Phi3VForCausalLM(model_config(build())), sight.SightHeads(VISION["hidden_size"])
-        perfect = None
+        model = Phi3VForCausalLM(model_config(build()))
+    elif args.start:
+        model = Phi3VForCausalLM.from_pretrained(args.start, dtype=torch.float32)
     else:
-        model, perfect, heads = assemble(args.eye, args.tongue)
+        model, perfect = assemble(args.eye, args.tongue, heads, finger)
         perfect.to(args.device)
-    model.to(args.device), heads.to(args.device)
-    optimiser = MuonAndAdamW([model, heads], args.peak)
+    for part in (model, heads, finger):
+        part.to(args.device)
+    optimiser = MuonAndAdamW([model, heads, finger], args.peak)
     average = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
     )
-    state = load(args.out, model=model, average=average, heads=heads, optimiser=optimiser)
+    parts = {"model": model, "average": average, "heads": heads, "finger": finger, "optimiser": optimiser}
+    state = load(args.out, **parts)
     step, rows = state.get("step", 0), state.get("rows", 0)
     talks = Talks(7777 + step, args.batch, render=True)
     batches = iter(DataLoader(talks, batch_size=None, num_workers=args.workers, prefetch_factor=8))
@@ -128,10 +134,10 @@ def main() -> None:
     schedule = Schedule(optimiser, args.peak, args.minutes, spent=state.get("seconds", 0))
     image = model.config.image_token_id
     decoder = torch.compile(model.model) if args.device == "cuda" else model.model
-    said, spelled, other = time.time(), [], []
+    meter = Meter()
     while not schedule.done():
-        pair, ids, labels, tables, frames = next(batches)
-        ids, labels, tables = ids.to(args.device), labels.to(args.device), tables.to(args.device)
+        ids, labels, spots, tables, frames = next(batches)
+        ids, labels, spots, tables = (t.to(args.device) for t in (ids, labels, spots, tables))
         schedule.step()
         with torch.autocast(args.device, torch.bfloat16):
             eye_learns = schedule.seconds() > args.eye_rests * 60 * args.minutes
@@ -139,25 +145,18 @@ def main() -> None:
             embeddings = model.model.embed_tokens(ids).masked_scatter(
                 (ids == image)[..., None], seen.flatten(0, 1).float()
             )
-            logits = model.lm_head(decoder(inputs_embeds=embeddings, use_cache=False).last_hidden_state)
+            output = decoder(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
+            logits = model.lm_head(output.last_hidden_state)
         said_loss, right_spelled, right_other = answer_loss(logits, labels)
-        loss = said_loss + (0.3 * heads.loss(features.float(), tables) if eye_learns else 0)
+        # While the eye rests, its heads learn all the same: they are new where the run began from a model folder.
+        loss = said_loss + finger.loss(output, spots) + 0.3 * heads.loss(features.float(), tables)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         average.update_parameters(model)
         step, rows = step + 1, rows + len(ids)
-        spelled, other = [*spelled[-49:], right_spelled], [*other[-49:], right_other]
-        if step % 50 == 0:
-            pace = 50 / (time.time() - said)
-            print(
-                f"{step} rows {rows} loss {said_loss.item():.3f} letters {sum(spelled) / 50:.3f} "
-                f"words {sum(other) / 50:.3f} {pace:.2f} steps/s",
-                flush=True,
-            )
-            said = time.time()
+        meter.add(step, rows, said_loss.item(), right_spelled, right_other)
         if step % 250 == 0 or schedule.done():
-            parts = {"model": model, "average": average, "heads": heads, "optimiser": optimiser}
             save(args.out, **parts, step=step, rows=rows, seconds=schedule.seconds())
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 from pathlib import Path
 
 import torch
@@ -19,8 +18,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from phi3v_helpers.model import Phi3VForCausalLM
 from training import data, sight
+from training.canvas import NOWHERE, TOKENS
 from training.optimise import MuonAndAdamW
-from training.schedule import Schedule, load, save
+from training.schedule import Meter, Schedule, load, save
 from training.shape import DECODER, model_config
 from training.tokenizer import build
 
@@ -71,8 +71,29 @@ def blur(tables: torch.Tensor, rate: float) -> torch.Tensor:
     return torch.cat([chars, tables[..., 6:]], dim=-1)
 
 
+class Finger(nn.Linear):
+    """Points at what is read: from the hidden states of a middle layer to the image token of the next letter.
+
+    The decoder finds out by itself only slowly that the next letter stands behind the last one; told where to look, it
+    learns to.  Two pictures of 7 x 7 tokens make 98 classes.  Needed in training only.
+    """
+
+    LAYER, WEIGHT = 3, 0.5  # after so many layers of the decoder; of its loss beside that of the answers
+
+    def __init__(self, width: int):
+        super().__init__(width, 2 * TOKENS**2)
+
+    def loss(self, output, spots):
+        """``output`` is the decoder's, with all hidden states; ``spots`` (B, T) as ``data.Writer`` gives them."""
+        hidden, spots = output.hidden_states[self.LAYER][:, :-1], spots[:, 1:]
+        read = spots != NOWHERE
+        if not read.any():
+            return hidden.new_zeros((), dtype=torch.float32)
+        return self.WEIGHT * nn.functional.cross_entropy(self(hidden[read].float()), spots[read])
+
+
 class Talks(IterableDataset):
-    """Endless (pair?, ids, labels, tables)."""
+    """Endless (ids, labels, spots, tables, frames), see ``data.collate``."""
 
     def __init__(self, seed: int, rows: int, render: bool = False):
         self.seed, self.render = seed, render
@@ -89,7 +110,7 @@ class Talks(IterableDataset):
             batches = [rows[i : i + n] for i in range(0, 4 * n, n)]
             rng.shuffle(batches)
             for batch in batches:
-                yield pair, *data.collate(batch, writer.tokenizer.pad_token_id)
+                yield data.collate(batch, writer.tokenizer.pad_token_id)
 
 
 def answer_loss(logits, labels):
@@ -118,8 +139,10 @@ def main() -> None:
     model = Phi3VForCausalLM(model_config(build())).to(args.device)
     del model.model.vision_embed_tokens  # not needed here
     eye = PerfectEye(DECODER["hidden_size"]).to(args.device)
-    optimiser = MuonAndAdamW([model, eye], args.peak)
-    state = load(args.out, model=model, eye=eye, optimiser=optimiser)
+    finger = Finger(DECODER["hidden_size"]).to(args.device)
+    optimiser = MuonAndAdamW([model, eye, finger], args.peak)
+    parts = {"model": model, "eye": eye, "finger": finger, "optimiser": optimiser}
+    state = load(args.out, **parts)
     schedule = Schedule(optimiser, args.peak, args.minutes, spent=state.get("seconds", 0))
     step, rows = state.get("step", 0), state.get("rows", 0)
     fast = torch.compile(model.model) if args.device == "cuda" else model.model  # on a CPU it gains nothing
@@ -127,40 +150,25 @@ def main() -> None:
         DataLoader(Talks(1 + step, args.batch), batch_size=None, num_workers=args.workers, prefetch_factor=8)
     )
     image = build().convert_tokens_to_ids("<|image|>")
-    said, spelled, other = time.time(), [], []
+    meter = Meter()
     while not schedule.done():
-        pair, ids, labels, tables, _ = next(loader)
-        ids, labels, tables = ids.to(args.device), labels.to(args.device), tables.to(args.device)
+        ids, labels, spots, tables, _ = next(loader)
+        ids, labels, spots, tables = (t.to(args.device) for t in (ids, labels, spots, tables))
         schedule.step()
         with torch.autocast(args.device, torch.bfloat16):
             seen = eye(blur(tables, 0.02)).flatten(0, 1)
             embeddings = model.model.embed_tokens(ids).masked_scatter((ids == image)[..., None], seen.float())
-            hidden = fast(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-            logits = model.lm_head(hidden)
-        loss, right_spelled, right_other = answer_loss(logits, labels)
+            output = fast(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
+            logits = model.lm_head(output.last_hidden_state)
+        said_loss, right_spelled, right_other = answer_loss(logits, labels)
+        loss = said_loss + finger.loss(output, spots)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         step, rows = step + 1, rows + len(ids)
-        spelled, other = [*spelled[-49:], right_spelled], [*other[-49:], right_other]
-        if step % 50 == 0:
-            pace = 50 / (time.time() - said)
-            print(
-                f"{step} rows {rows} loss {loss.item():.3f} letters {sum(spelled) / 50:.3f} "
-                f"words {sum(other) / 50:.3f} {pace:.2f} steps/s",
-                flush=True,
-            )
-            said = time.time()
+        meter.add(step, rows, said_loss.item(), right_spelled, right_other)
         if step % 500 == 0 or schedule.done():
-            save(
-                args.out,
-                model=model,
-                eye=eye,
-                optimiser=optimiser,
-                step=step,
-                rows=rows,
-                seconds=schedule.seconds(),
-            )
+            save(args.out, **parts, step=step, rows=rows, seconds=schedule.seconds())
 
 
 if __name__ == "__main__":
