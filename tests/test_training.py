@@ -12,7 +12,7 @@ import torch
 
 from phi3v_helpers.model import Phi3VForCausalLM, Phi3VProcessor
 from training import data, pictures, questions, samples, sight, words
-from training.canvas import CHARS, COLOURS, KINDS, NOWHERE, Canvas
+from training.canvas import CHARS, COLOURS, KINDS, NOWHERE, TOKENS, Canvas
 from training.schedule import Schedule, load, save
 from training.shape import model_config
 from training.tokenizer import build
@@ -153,9 +153,10 @@ def test_answers_know_where_they_were_read():
     assert sum(spot != NOWHERE for spot in spots) > 20
     for char, spot in zip(answer, spots):
         if spot != NOWHERE:
-            row, column = divmod(spot % 49, 7)
-            chars = (one, two)[spot // 49].canvas.chars[4 * row : 4 * row + 4, 6 * column : 6 * column + 6]
-            assert CHARS.index(char) + 1 in chars
+            row, column = divmod(spot % TOKENS**2, TOKENS)
+            chars = (one, two)[spot // TOKENS**2].canvas.chars
+            h, w = chars.shape[0] // TOKENS, chars.shape[1] // TOKENS
+            assert CHARS.index(char) + 1 in chars[h * row : h * row + h, w * column : w * column + w]
 
 
 def test_shipped_tokenizer_and_config_are_those_of_the_code(tokenizer, processor):

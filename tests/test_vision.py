@@ -398,7 +398,9 @@ def test_an_error_in_the_middle_of_an_answer_surfaces(model):
 @pytest.mark.parametrize("way", ["ask", "stream"])
 def test_keyboard_interrupt_leaves_the_model_usable(model, way):
     before = threading.active_count()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs begin with it ignored
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     started = time.perf_counter()

@@ -15,15 +15,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from training.shape import VISION
+
 FRAME = 336
 CHARS = (
     string.ascii_uppercase + string.ascii_lowercase + string.digits + "&.,-'"
 )  # class i + 1; 0 is "none here"
 CHAR_CLASS = {char: i + 1 for i, char in enumerate(CHARS)}
-CHAR_ROWS, CHAR_COLS = 28, 42  # a cell of 12 x 8 units: letters are taller than wide
-TOKENS = 7  # image tokens along a side of a crop
+PATCHES = FRAME // VISION["patch_size"]  # along a side of the frame
+TOKENS = PATCHES // 2  # image tokens along a side: 2 x 2 patches each
+# Label cells in a patch, (rows, columns): about 12 x 8 units for characters, which are taller than wide, and about
+# 12 x 12 for shapes and colours.
+CHAR_SLOTS = (VISION["patch_size"] // 12, round(VISION["patch_size"] / 8))
+AREA_SLOTS = (VISION["patch_size"] // 12,) * 2
+CHAR_ROWS, CHAR_COLS = PATCHES * CHAR_SLOTS[0], PATCHES * CHAR_SLOTS[1]
 NOWHERE = -1
-AREA_CELLS = 28  # shapes and colours are labelled by cells of 12 x 12 units
+AREA_CELLS = PATCHES * AREA_SLOTS[0]
 KINDS = ("circle", "square", "triangle", "star", "diamond", "cross")
 COLOURS = {
     "red": (215, 35, 35), "orange": (245, 140, 20), "yellow": (245, 215, 30), "green": (40, 155, 65),
@@ -46,7 +53,7 @@ def advance(name: str, char: str) -> float:
 
 
 def token_at(row: int, col: int) -> int:
-    """Which of the 7 x 7 image tokens of a crop holds a character cell: 4 x 6 cells each, counted row by row."""
+    """Which image token of a crop holds a character cell, counted row by row."""
     return row * TOKENS // CHAR_ROWS * TOKENS + col * TOKENS // CHAR_COLS
 
 

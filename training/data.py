@@ -11,9 +11,8 @@ import torch
 from training import pictures, questions, sight
 from training.canvas import NOWHERE, TOKENS
 
-IMAGE_TOKENS = (
-    113  # one crop and the global view, each 7 x 7 and its row ends, and the separator between them
-)
+# One crop and the global view with their row ends, and the separator between them.
+IMAGE_TOKENS = 2 * TOKENS * (TOKENS + 1) + 1
 IGNORE = -100
 ONE_TURN = 0.75  # of the rows: in a longer talk, much can be copied from what was said before
 SINGLE = (("scene", 18), ("chart", 25), ("book", 27), ("page", 24), ("other", 6))
@@ -23,7 +22,7 @@ PAIR = (("scene", 45), ("chart", 20), ("book", 22), ("mixed", 13))
 def where_read(answer: str, shown) -> list[int]:
     """For every character of an answer, the image token where the pictures print it; NOWHERE for all others.
 
-    Tokens of the second picture count on from 49.  What both pictures print is read from one after the other.
+    Tokens of the second picture count on from TOKENS ** 2.  What both pictures print is read from one after the other.
     """
     spots = [NOWHERE] * len(answer)
     places: dict[str, list[list[int]]] = {}
@@ -128,7 +127,7 @@ def example(rng: random.Random, writer: Writer, pair: bool, room: int, render: b
 def collate(rows, pad: int):
     """(ids, labels, spots, tables, frames).
 
-    (B, T) int64 three times, (B * images, 196, 14) uint8, (B * images, 336, 336, 3) uint8 or None.
+    (B, T) int64 three times, (B * images, patches, cells) uint8, (B * images, 336, 336, 3) uint8 or None.
     """
     length = max(len(row[0]) for row in rows)
     ids, labels, spots = (torch.full((len(rows), length), fill) for fill in (pad, IGNORE, NOWHERE))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from transformers import CLIPVisionConfig
-
 VISION = {
     "hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768,
     "image_size": 336, "patch_size": 24, "num_channels": 3, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
@@ -19,8 +17,10 @@ DECODER = {
 }  # fmt: skip
 
 
-def vision_config(used_layers_only: bool = False) -> CLIPVisionConfig:
+def vision_config(used_layers_only: bool = False):
     """phi3_v takes the features before the last layer: that layer exists in the file, and is never run or trained."""
+    from transformers import CLIPVisionConfig  # drawing needs the sizes, and not transformers
+
     sizes = dict(VISION)
     if used_layers_only:
         sizes["num_hidden_layers"] -= 1

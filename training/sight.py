@@ -1,7 +1,7 @@
 """What the eye is taught: the label grids of a picture, as tensors by patch, and the heads that predict them.
 
-A patch of 24 x 24 pixels covers 2 x 3 character cells and 2 x 2 area cells of the canvas.  One linear head a task
-reads them all from the patch's features; the labels are known because we drew the pictures.
+A patch covers a few character cells and area cells of the canvas.  One linear head a task reads them all from the
+patch's features; the labels are known because we drew the pictures.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from training.canvas import AREA_CELLS, CHAR_COLS, CHAR_ROWS, CHARS, COLOURS, FRAME, KINDS
+from training.canvas import AREA_SLOTS, CHAR_SLOTS, CHARS, COLOURS, FRAME, KINDS, PATCHES
 
-PATCHES = 14  # a side of the frame
-CHAR_SLOTS = (CHAR_ROWS // PATCHES, CHAR_COLS // PATCHES)  # rows, columns of cells in a patch: (2, 3)
-AREA_SLOTS = (AREA_CELLS // PATCHES,) * 2  # (2, 2)
 CLASSES = {"chars": len(CHARS) + 1, "kinds": len(KINDS) + 1, "colours": len(COLOURS) + 1}
-SLOTS = {"chars": CHAR_SLOTS, "kinds": AREA_SLOTS, "colours": AREA_SLOTS}
+SLOTS = {"chars": CHAR_SLOTS, "kinds": AREA_SLOTS, "colours": AREA_SLOTS}  # rows, columns of cells in a patch
+SIZES = [rows * columns for rows, columns in SLOTS.values()]
 EMPTY = 0.2  # weight of a cell with nothing in it
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
@@ -48,26 +46,25 @@ def normalise(frames: torch.Tensor) -> torch.Tensor:
 
 
 def by_patch(grid: np.ndarray, slots: tuple[int, int]) -> np.ndarray:
-    """(14 * r, 14 * c) cells -> (196, r * c): the cells of each patch together, patches row by row."""
+    """(P * r, P * c) cells -> (P * P, r * c): the cells of each patch together, patches row by row."""
     r, c = slots
     grid = grid.reshape(PATCHES, r, PATCHES, c)  # (patch row, r, patch column, c)
     return grid.transpose(0, 2, 1, 3).reshape(PATCHES * PATCHES, r * c)
 
 
 def labels(canvas) -> np.ndarray:
-    """(196, 6 + 4 + 4) uint8: characters, kinds and colours of every patch."""
+    """(P * P, sum of SIZES) uint8: characters, kinds and colours of every patch."""
     grids = {"chars": canvas.chars, "kinds": canvas.kinds, "colours": canvas.colours}
     return np.concatenate([by_patch(grids[task], SLOTS[task]) for task in CLASSES], axis=1)
 
 
 def split(table: torch.Tensor) -> dict[str, torch.Tensor]:
     """The columns of ``labels`` by task."""
-    sizes = [r * c for r, c in SLOTS.values()]
-    return dict(zip(CLASSES, table.long().split(sizes, dim=-1)))
+    return dict(zip(CLASSES, table.long().split(SIZES, dim=-1)))
 
 
 class SightHeads(nn.Module):
-    """From features (..., 196, width) to the logits of every cell of every patch."""
+    """From features (..., P * P, width) to the logits of every cell of every patch."""
 
     def __init__(self, width: int):
         super().__init__()

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import CLIPVisionModel
 
 from training import pictures, sight
+from training.canvas import PATCHES
 from training.optimise import MuonAndAdamW
 from training.schedule import Schedule, load, save
 from training.shape import vision_config
@@ -52,8 +53,8 @@ def whiten(eye, frames) -> None:
     """
     weight = eye.embeddings.patch_embedding.weight  # (C, 3, p, p)
     size = weight.shape[-1]
-    patches = sight.normalise(frames).unfold(2, size, size).unfold(3, size, size)  # (B, 3, 14, 14, p, p)
-    patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)  # (B * 196, 3 * p * p)
+    patches = sight.normalise(frames).unfold(2, size, size).unfold(3, size, size)  # (B, 3, P, P, p, p)
+    patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)  # (B * P * P, 3 * p * p)
     variance, basis = torch.linalg.eigh(patches.T @ patches / len(patches))  # ascending
     variance, basis = variance[-len(weight) :], basis[:, -len(weight) :]
     weight.copy_((basis / variance.sqrt() / 2).T.reshape(weight.shape))
@@ -62,11 +63,11 @@ def whiten(eye, frames) -> None:
 @torch.no_grad()
 def place(eye) -> None:
     """Start the position embeddings as waves over rows and columns, so that neighbours are alike from the start."""
-    weight = eye.embeddings.position_embedding.weight  # (1 + 196, C), the class token first
+    weight = eye.embeddings.position_embedding.weight  # (1 + patches, C), the class token first
     quarter = weight.shape[1] // 4
-    angles = torch.arange(sight.PATCHES)[:, None] / 10 ** (2 * torch.arange(quarter) / quarter)  # (14, C / 4)
-    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (14, C / 2)
-    rows, columns = waves.repeat_interleave(sight.PATCHES, 0), waves.repeat(sight.PATCHES, 1)
+    angles = torch.arange(PATCHES)[:, None] / 10 ** (2 * torch.arange(quarter) / quarter)  # (P, C / 4)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (P, C / 2)
+    rows, columns = waves.repeat_interleave(PATCHES, 0), waves.repeat(PATCHES, 1)
     weight[1:].copy_(0.3 * torch.cat([rows, columns], dim=1))
 
 
@@ -105,7 +106,7 @@ def main() -> None:
         with torch.autocast(args.device, torch.bfloat16):
             features = fast(pixel_values=pixel_values).last_hidden_state[
                 :, 1:
-            ]  # (B, 196, C) without the class token
+            ]  # (B, patches, C) without the class token
         loss = heads.loss(features.float(), tables)
         optimiser.zero_grad()
         loss.backward()

@@ -49,14 +49,14 @@ def assemble(eye_path: Path, tongue_path: Path, heads, finger):
 
 
 def look(model, pixel_values, eye_learns: bool = True):
-    """(N, 3, 336, 336) -> patch features (N, 196, C) and token embeddings (N, 113, D).
+    """(N, 3, 336, 336) -> patch features (N, patches, C) and token embeddings (N, tokens, D).
 
     With one crop the global view is the crop itself, so the ViT runs once for both.
     """
     vision = model.model.vision_embed_tokens
     with torch.set_grad_enabled(eye_learns):
         features = vision.img_processor(pixel_values)
-    merged = vision.merge_patches(features)  # (N, 7, 7, 4C)
+    merged = vision.merge_patches(features)  # (N, t, t, 4C)
     laid_out = torch.stack([vision.arrange(torch.stack([crop, crop]), 1, 1) for crop in merged])
     return features, vision.img_projection(laid_out)
 

@@ -29,7 +29,7 @@ ROOM = {False: 304, True: 448}  # most tokens in a row, for one picture and for 
 
 
 class PerfectEye(nn.Module):
-    """Label grids -> the 113 embeddings of a picture, in the layout of phi3_v (crop, separator, global view)."""
+    """Label grids -> the embeddings of a picture, in the layout of phi3_v (crop, separator, global view)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -39,43 +39,49 @@ class PerfectEye(nn.Module):
         )
         slots = sum(4 * sight.SLOTS[t][0] * sight.SLOTS[t][1] * sizes[t] for t in sizes)
         self.project = nn.Linear(slots, width)
-        self.place = nn.Parameter(torch.randn(49, width) * 0.3)
+        self.place = nn.Parameter(torch.randn(TOKENS**2, width) * 0.3)
         self.row_end = nn.Parameter(torch.randn(width) * 0.3)
         self.separator = nn.Parameter(torch.randn(width) * 0.3)
 
     def grid(self, tables: torch.Tensor) -> torch.Tensor:
-        """(N, 196, 14) -> (N, 49, width): the token of every 2 x 2 patches."""
+        """(N, patches, cells) -> (N, t * t, width): the token of every 2 x 2 patches."""
         truth = sight.split(tables)
-        features = torch.cat([self.embed[t](truth[t]).flatten(2) for t in self.embed], dim=-1)  # (N, 196, F)
+        features = torch.cat(
+            [self.embed[t](truth[t]).flatten(2) for t in self.embed], dim=-1
+        )  # (N, patches, F)
         n, _, f = features.shape
-        features = features.reshape(n, 7, 2, 7, 2, f).permute(0, 1, 3, 2, 4, 5).reshape(n, 49, 4 * f)
+        features = (
+            features.reshape(n, TOKENS, 2, TOKENS, 2, f).permute(0, 1, 3, 2, 4, 5).flatten(3).flatten(1, 2)
+        )
         return self.project(features) + self.place
 
     def forward(self, tables: torch.Tensor) -> torch.Tensor:
-        """(N, 196, 14) -> (N, 113, width)."""
+        """(N, patches, cells) -> (N, IMAGE_TOKENS, width)."""
         grid = self.grid(tables)
         n, _, width = grid.shape
-        ends = self.row_end.expand(n, 7, 1, width)
-        rows = torch.cat([grid.reshape(n, 7, 7, width), ends], dim=2).flatten(1, 2)  # (N, 56, width)
+        ends = self.row_end.expand(n, TOKENS, 1, width)
+        rows = torch.cat([grid.reshape(n, TOKENS, TOKENS, width), ends], dim=2).flatten(
+            1, 2
+        )  # (N, t * (t + 1), width)
         return torch.cat([rows, self.separator.expand(n, 1, width), rows], dim=1)
 
 
 def blur(tables: torch.Tensor, rate: float) -> torch.Tensor:
     """Perfect eyes that slip now and then: characters lost, mistaken or imagined."""
-    chars = tables[..., :6]
+    chars, rest = tables[..., : sight.SIZES[0]], tables[..., sight.SIZES[0] :]
     luck = torch.rand(chars.shape)
     wrong = torch.randint(1, sight.CLASSES["chars"], chars.shape, dtype=torch.uint8)
     chars = torch.where((chars > 0) & (luck < rate), torch.zeros_like(chars), chars)
     chars = torch.where((chars > 0) & (luck > 1 - rate), wrong, chars)
     chars = torch.where((chars == 0) & (luck > 1 - rate / 20), wrong, chars)
-    return torch.cat([chars, tables[..., 6:]], dim=-1)
+    return torch.cat([chars, rest], dim=-1)
 
 
 class Finger(nn.Linear):
     """Points at what is read: from the hidden states of a middle layer to the image token of the next letter.
 
     The decoder finds out by itself only slowly that the next letter stands behind the last one; told where to look, it
-    learns to.  Two pictures of 7 x 7 tokens make 98 classes.  Needed in training only.
+    learns to.  Every image token of two pictures is a class.  Needed in training only.
     """
 
     LAYER, WEIGHT = 3, 0.5  # after so many layers of the decoder; of its loss beside that of the answers
