@@ -57,8 +57,8 @@ train: install  ## train the tiny model from nothing; goes on where it was stopp
 notebooks: install  ## run the notebooks, keep their outputs, renew their bars and the README's table
 	$(PY) tests/nbtools.py $(ONLY)
 
-clean:  ## remove .venv
-	rm -rf $(VENV)
+clean:  ## remove .venv, and that of test-oldest
+	rm -rf $(VENV) .venv-oldest
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \

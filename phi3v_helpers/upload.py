@@ -118,7 +118,8 @@ def _form(model, question, options):
     import ipywidgets as widgets
 
     class Form(widgets.VBox):
-        def __repr__(self):  # what a notebook shows where the form cannot be: before it is run, or on a web page
+        # What a notebook shows where the form cannot be: before it is run, or on a web page.
+        def __repr__(self):
             return "A form to choose pictures and ask about them. Run this cell to use it."
 
     parts = {

@@ -53,8 +53,6 @@ class Writer:
 
     def prompt(self, n_images: int) -> list[int]:
         """Everything before the first question: each piece of text around the images has a BOS of its own."""
-        if n_images == 0:
-            return self.ids("<|user|>\n", bos=True)
         ids = self.ids("<|user|>\n", bos=True)
         for _ in range(n_images):
             ids += [self.image] * IMAGE_TOKENS
@@ -70,10 +68,10 @@ class Writer:
             asked = self.ids(f"{opening}{question}<|end|>\n<|assistant|>\n", bos=False)
             spelled = self.tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
             said = spelled["input_ids"] + [self.end]
-            read = where_read(answer, shown)
-            looked = [read[start] for start, _ in spelled["offset_mapping"]] + [NOWHERE]
             if i and len(ids) + len(asked) + len(said) > room:
                 break
+            read = where_read(answer, shown)
+            looked = [read[start] for start, _ in spelled["offset_mapping"]] + [NOWHERE]
             ids += asked + said
             labels += [IGNORE] * len(asked) + said
             spots += [NOWHERE] * len(asked) + looked

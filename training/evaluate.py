@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoProcessor
 
 import phi3v_helpers.model  # noqa: F401  (registers phi3_v)
+from phi3v_helpers.prompts import build_prompt
 from training import data, pictures, questions
 
 SEED_OFFSET = 10_000_000  # training seeds stay below
@@ -45,18 +46,13 @@ def _question(rng, kind: str) -> str:
     return phrasings[0] if rng.random() < 1 / 3 else rng.choice(phrasings)
 
 
-def prompt_for(question: str, n_images: int) -> str:
-    tags = "".join(f"<|image_{i}|>\n" for i in range(1, n_images + 1))
-    return f"<|user|>\n{tags}{question}<|end|>\n<|assistant|>\n"
-
-
 @torch.inference_mode()
 def answers(model, processor, examples, batch: int = 16) -> list[str]:
     """Greedy answers to [(images, question)], in order."""
     result = []
     for start in tqdm(range(0, len(examples), batch), leave=False):
         part = examples[start : start + batch]
-        texts = [prompt_for(question, len(images)) for images, question in part]
+        texts = [build_prompt(question, len(images)) for images, question in part]
         inputs = processor(texts, [images for images, _ in part], return_tensors="pt").to(model.device)
         ids = model.generate(**inputs, max_new_tokens=250, do_sample=False)
         result += processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
