@@ -1,20 +1,28 @@
 """Several questions about the same pictures."""
 
 from .images import load_images
+from .prompts import build_prompt
 
 
 class Chat:
-    """A conversation. The pictures stand in its first turn; every later question follows what was said.
+    """A conversation. Each picture stands in the turn that brought it; later questions follow what was said.
 
-    images: list of RGB PIL images. history: list of (question, answer) pairs of str, oldest first.
+    images: list of RGB PIL images, of all turns in order. system: str or None, may be changed.
+    history: list of (question, answer) pairs of str, oldest first. image_counts: list of int, how many pictures each
+    of these turns brought.
     A question that fails leaves the history as it was. A stopped answer is kept as far as it was said.
     """
 
-    def __init__(self, vision, images=None, system=None):
+    def __init__(self, vision, images=None, system=None, history=(), image_counts=None):
         self._vision = vision
         self._images = load_images(images)
-        self._system = system
-        self._history = []
+        self.system = system
+        self._history = list(history)
+        # Pictures of each turn in the history; the others belong to the next question.
+        self._counts = list(image_counts) if image_counts is not None else self._all_in_the_first()
+
+    def _all_in_the_first(self):
+        return [len(self._images) if number == 0 else 0 for number in range(len(self._history))]
 
     @property
     def images(self):
@@ -24,21 +32,52 @@ class Chat:
     def history(self):
         return list(self._history)
 
+    @property
+    def image_counts(self):
+        return list(self._counts)
+
+    def add(self, images):
+        """Show more pictures: they come with the next question. images as in `Phi3Vision.ask`; raises ImageError."""
+        self._images += load_images(images)
+
+    def rewind(self, turns=0):
+        """Go back to where only so many turns (int >= 0) were made. Pictures stay: those of later turns come with
+        the next question."""
+        del self._history[turns:], self._counts[turns:]
+
     def ask(self, question, **options):
         """Ask on. options as in `Phi3Vision.ask`. Returns an Answer; raises Phi3VError."""
-        request = self._vision.request(self._images, question, self._system, self._history, **options)
+        request, brought = self._request(question, options)
         answer = self._vision.run(request)
-        self._keep(question, answer)
+        self._keep(question, answer, brought)
         return answer
 
     def stream(self, question, *, stop=None, **options):
         """Ask on, and get the pieces of the answer as they are written. See `Phi3Vision.stream`."""
-        request = self._vision.request(self._images, question, self._system, self._history, **options)
-        return self._vision.run_stream(request, stop, keep=lambda answer: self._keep(question, answer))
+        request, brought = self._request(question, options)
+        return self._vision.run_stream(
+            request, stop, keep=lambda answer: self._keep(question, answer, brought)
+        )
 
-    def _keep(self, question, answer):
+    def prompt(self, question):
+        """The prompt (str) that this question would make. Raises PromptError."""
+        return build_prompt(question, [*self._counts, self._pending()], self.system, self._history)
+
+    def _pending(self):
+        return len(self._images) - sum(self._counts)
+
+    def _request(self, question, options):
+        """The Request, and how many pictures come with it."""
+        brought = self._pending()
+        request = self._vision.request(
+            self.images, question, self.system, self.history, image_counts=[*self._counts, brought], **options
+        )
+        return request, brought
+
+    def _keep(self, question, answer, brought):
         if answer or answer.finished:  # stopped before the first word: nothing was said
             self._history.append((question, str(answer)))
+            self._counts.append(brought)
 
     def __repr__(self):
         return f"Chat with {self._vision.name}: {len(self._images)} pictures, {len(self._history)} turns"

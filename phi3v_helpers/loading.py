@@ -44,6 +44,13 @@ def load(
     Returns a Phi3Vision. Raises LoadError.
     """
     reason = "as asked for"
+    options = {
+        "device": device,
+        "dtype": dtype,
+        "attention": attention,
+        "num_crops": num_crops,
+        "revision": revision,
+    }
     if model == "auto" and os.environ.get("PHI3V_MODEL"):
         model, reason = os.environ["PHI3V_MODEL"], "as PHI3V_MODEL says"
     device = "cpu" if model == "tiny" and device == "auto" else device
@@ -57,6 +64,7 @@ def load(
     with progress_bars(verbose and not tiny), advice_for_memory():
         folder, name = find_weights(model, revision)  # last, as it may download gigabytes
         vision = _load(folder, name, (device, dtype, attention), num_crops)
+    vision.load_options = {"model": model} | {k: v for k, v in options.items() if v not in ("auto", None)}
     if verbose:
         print(f"{vision!r} ({reason})")
     return vision

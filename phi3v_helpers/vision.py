@@ -38,13 +38,16 @@ class Phi3Vision:
     May be used from several threads: questions are answered one after the other.
     """
 
-    def __init__(self, model, processor, name, num_crops=None, lock=None):
+    def __init__(self, model, processor, name, num_crops=None, lock=None, load_options=None):
         self.model = model.eval()
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.name = name
         self.is_tiny = model.num_parameters() < TINY_BELOW
         self._num_crops = _whole(num_crops, "num_crops") if num_crops is not None else None
+        self.load_options = (
+            load_options  # dict: what to give `load` for this model again; None where it was not used
+        )
         self.lock = lock or threading.Lock()  # whoever uses the model or the tokenizer holds it
 
     @property
@@ -87,17 +90,43 @@ class Phi3Vision:
         """
         return self.run_stream(self.request(load_images(images), question, **options), stop)
 
-    def chat(self, images=None, system=None):
-        """A Chat about these pictures: question after question, each knowing what was said."""
-        return Chat(self, images, system)
+    def chat(self, images=None, system=None, history=(), image_counts=None):
+        """A Chat about these pictures: question after question, each knowing what was said.
+
+        history, image_counts: of an earlier Chat, to go on with it.
+        """
+        return Chat(self, images, system, history, image_counts)
 
     def count_tokens(self, images, question="", *, system=None, num_crops=None):
         """How many tokens this prompt has: a TokenCount, an int. Nothing is run."""
         images = load_images(images)
-        with self.lock:
-            return self._count(
-                build_prompt(question, len(images), system), images, self._crops(num_crops, images)
-            )
+        return self.measure(build_prompt(question, len(images), system), images, num_crops)
+
+    def measure(self, prompt, images, num_crops=None, wait=True):
+        """As `count_tokens`, of a whole prompt and PIL images. With wait=False None, where the model is at work."""
+        if not self.lock.acquire(blocking=wait):
+            return None
+        try:
+            return self._count(prompt, images, self._crops(num_crops, images))
+        finally:
+            self.lock.release()
+
+    def image_tokens(self, images, num_crops=None):
+        """How many tokens each of these PIL images has when asked about together, list of int. Raises ImageError."""
+        num_crops = self._crops(num_crops, images)
+        return [self._image_tokens(*numbered, num_crops) for numbered in enumerate(images, start=1)]
+
+    @property
+    def context(self):
+        """The most tokens that a prompt and its answer may have together, int."""
+        return self.model.config.max_position_embeddings
+
+    def memory(self, tokens):
+        """What the device needs for so many tokens, at least: (bytes of the weights, bytes of keys and values)."""
+        weights = sum(part.numel() * part.element_size() for part in self.model.parameters())
+        config = self.model.config
+        width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
+        return weights, 2 * config.num_hidden_layers * width * int(tokens) * self.dtype.itemsize
 
     def request(
         self,
@@ -106,12 +135,16 @@ class Phi3Vision:
         system=None,
         history=(),
         *,
+        image_counts=None,
         max_new_tokens=500,
         temperature=0.0,
         num_crops=None,
         seed=None,
     ):
-        """Check a question about a list of PIL images. Returns a Request; raises PromptError."""
+        """Check a question about a list of PIL images. Returns a Request; raises PromptError.
+
+        image_counts: how many of the images each turn brings, as n_images of `build_prompt`; None: the first one all.
+        """
         if isinstance(question, str) and not question.strip():
             raise PromptError("The question is empty.", "Ask something about the pictures.")
         if not isinstance(temperature, (int, float)) or not 0 <= temperature < float("inf"):
@@ -119,7 +152,7 @@ class Phi3Vision:
         if seed is not None and not isinstance(seed, int):
             raise PromptError(f"seed is {seed!r}.", "Give a whole number, or None.")
         return Request(
-            prompt=build_prompt(question, len(images), system, history),
+            prompt=build_prompt(question, image_counts or len(images), system, history),
             images=images,
             num_crops=self._crops(num_crops, images),
             max_new_tokens=_whole(max_new_tokens, "max_new_tokens"),
@@ -197,21 +230,22 @@ class Phi3Vision:
         return 4 if len(images) > 1 else 16
 
     def _count(self, prompt, images, num_crops):
-        per_image = []
-        for number, image in enumerate(images, start=1):
-            try:
-                per_image.append(self.processor.image_processor.num_image_tokens(*image.size, num_crops))
-            except ValueError as error:
-                what, _, advice = str(error).partition(". ")
-                raise ImageError(f"Picture {number}: {what}.", advice) from error
+        per_image = [self._image_tokens(*numbered, num_crops) for numbered in enumerate(images, start=1)]
         chunks = IMAGE_TAG.split(prompt)[::2]  # every other part is the number of a tag
         return TokenCount(
             sum(len(self.tokenizer(chunk).input_ids) for chunk in chunks) + sum(per_image), per_image
         )
 
+    def _image_tokens(self, number, image, num_crops):
+        try:
+            return self.processor.image_processor.num_image_tokens(*image.size, num_crops)
+        except ValueError as error:
+            what, _, advice = str(error).partition(". ")
+            raise ImageError(f"Picture {number}: {what}.", advice) from error
+
     def _check_length(self, request):
         count = self._count(request.prompt, request.images, request.num_crops)
-        room = self.model.config.max_position_embeddings
+        room = self.context
         if count + request.max_new_tokens > room:
             raise PromptError(
                 f"The prompt has {int(count):,} tokens ({count.image_tokens:,} of them pictures), the answer "

@@ -113,7 +113,7 @@ def test_tags_that_do_not_match_are_an_error(question, n_images, words):
 def test_a_tag_in_a_later_turn_is_an_error():
     with helpful(PromptError, "<|image_1|>", "first picture"):
         build_prompt("And <|image_1|>?", 1, history=[("Q", "A")])
-    with helpful(PromptError, "first turn"):
+    with helpful(PromptError, "only in the turn that brings it"):
         build_prompt("Q3", 1, history=[("Q", "A"), ("And <|image_1|>?", "A")])
 
 

@@ -15,6 +15,7 @@ from training.canvas import NOWHERE, TOKENS
 IMAGE_TOKENS = 2 * TOKENS * (TOKENS + 1) + 1
 IGNORE = -100
 ONE_TURN = 0.75  # of the rows: in a longer talk, much can be copied from what was said before
+LATE = 0.12  # of the rows with two pictures: the second one is added on the way, with the second question
 SINGLE = (("scene", 18), ("chart", 25), ("book", 27), ("page", 24), ("other", 6))
 PAIR = (("scene", 45), ("chart", 20), ("book", 22), ("mixed", 13))
 
@@ -53,19 +54,22 @@ class Writer:
 
     def prompt(self, n_images: int) -> list[int]:
         """Everything before the first question: each piece of text around the images has a BOS of its own."""
-        ids = self.ids("<|user|>\n", bos=True)
-        for _ in range(n_images):
-            ids += [self.image] * IMAGE_TOKENS
-            ids += self.ids("\n", bos=True)
-        return ids
+        return self.ids("<|user|>\n", bos=True) + n_images * self.picture()
 
-    def write(self, turns, shown, room: int) -> tuple[list[int], list[int], list[int]]:
-        """As many turns about the pictures as there is room for (at least one, cut off if need be)."""
-        ids = self.prompt(len(shown))
+    def picture(self) -> list[int]:
+        return [self.image] * IMAGE_TOKENS + self.ids("\n", bos=True)
+
+    def write(self, turns, shown, room: int, late: bool = False) -> tuple[list[int], list[int], list[int]]:
+        """As many turns about the pictures as there is room for (at least one, cut off if need be).
+
+        With ``late`` the last picture comes with the second turn.
+        """
+        ids = self.prompt(len(shown) - late)
         labels, spots = [IGNORE] * len(ids), [NOWHERE] * len(ids)
         for i, (question, answer) in enumerate(turns):
-            opening = "" if i == 0 else "\n<|user|>\n"
-            asked = self.ids(f"{opening}{question}<|end|>\n<|assistant|>\n", bos=False)
+            asked = self.ids("\n<|user|>\n", bos=False) if i else []
+            asked += self.picture() if late and i == 1 else []
+            asked += self.ids(f"{question}<|end|>\n<|assistant|>\n", bos=False)
             spelled = self.tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
             said = spelled["input_ids"] + [self.end]
             if i and len(ids) + len(asked) + len(said) > room:
@@ -115,9 +119,12 @@ def draw_pair(rng, render: bool):
 def example(rng: random.Random, writer: Writer, pair: bool, room: int, render: bool):
     """One row: (ids, labels, spots, label tables, frames), the last two with one entry a picture."""
     shown, turns = (draw_pair if pair else draw_single)(rng, render)
-    if rng.random() < ONE_TURN:
+    late = pair and rng.random() < LATE
+    if late:
+        turns = [questions.dialogue(rng, shown[0], 1)[0], turns[0]]
+    elif rng.random() < ONE_TURN:
         turns = turns[:1]
-    text = writer.write(turns, shown, room)
+    text = writer.write(turns, shown, room, late)
     frames = [sight.frame(pictures.weather(rng, picture.image)) for picture in shown] if render else []
     return *text, [sight.labels(picture.canvas) for picture in shown], frames
 

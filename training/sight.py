@@ -77,12 +77,12 @@ class SightHeads(nn.Module):
         features = self.norm(features)
         return {t: head(features).unflatten(-1, (-1, CLASSES[t])) for t, head in self.heads.items()}
 
-    def loss(self, features: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy; an empty cell counts less, for most are empty."""
+    def loss(self, features: torch.Tensor, table: torch.Tensor, empty: float = EMPTY) -> torch.Tensor:
+        """Cross-entropy; an empty cell counts less (``empty``), for most are empty."""
         total, truth = features.new_zeros((), dtype=torch.float32), split(table)
         for task, logits in self(features).items():
-            weight = torch.ones(CLASSES[task])
-            weight[0] = EMPTY
+            weight = torch.ones(CLASSES[task], device=features.device)
+            weight[0] = empty
             total = total + F.cross_entropy(logits.float().flatten(0, -2), truth[task].flatten(), weight)
         return total
 

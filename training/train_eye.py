@@ -107,7 +107,9 @@ def main() -> None:
             features = fast(pixel_values=pixel_values).last_hidden_state[
                 :, 1:
             ]  # (B, patches, C) without the class token
-        loss = heads.loss(features.float(), tables)
+        # At first hardly at all: or the eye learns to say that there is nothing anywhere, and stays there.
+        empty = sight.EMPTY * min(1.0, 0.4 + pictures_seen / 30_000)
+        loss = heads.loss(features.float(), tables, empty)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -69,8 +69,8 @@ class PerfectEye(nn.Module):
 def blur(tables: torch.Tensor, rate: float) -> torch.Tensor:
     """Perfect eyes that slip now and then: characters lost, mistaken or imagined."""
     chars, rest = tables[..., : sight.SIZES[0]], tables[..., sight.SIZES[0] :]
-    luck = torch.rand(chars.shape)
-    wrong = torch.randint(1, sight.CLASSES["chars"], chars.shape, dtype=torch.uint8)
+    luck = torch.rand(chars.shape, device=chars.device)
+    wrong = torch.randint(1, sight.CLASSES["chars"], chars.shape, dtype=torch.uint8, device=chars.device)
     chars = torch.where((chars > 0) & (luck < rate), torch.zeros_like(chars), chars)
     chars = torch.where((chars > 0) & (luck > 1 - rate), wrong, chars)
     chars = torch.where((chars == 0) & (luck > 1 - rate / 20), wrong, chars)

@@ -1,0 +1,298 @@
+"""A conversation in a notebook: question after question about the same pictures, and about those added on the way."""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import ipywidgets as widgets
+
+from ..errors import Phi3VError
+from ..prompts import build_prompt
+from . import markup, parts, snippet, zone
+from .controller import Controller
+from .tray import Tray, add_all
+
+FILE = "phi3v-chat.json"
+
+
+@dataclass
+class Turn:
+    """One question and its answer. pictures: how many came with it. note: a line on what it took."""
+
+    question: str
+    answer: str
+    pictures: int = 0
+    note: str = ""
+
+
+@dataclass
+class Talk:
+    """What was said so far; knows nothing of widgets or models."""
+
+    turns: list = field(default_factory=list)
+
+    @property
+    def counts(self):
+        return [turn.pictures for turn in self.turns]
+
+    @property
+    def history(self):
+        return [(turn.question, turn.answer) for turn in self.turns]
+
+    def save(self, path, model, pictures):
+        """Write it as JSON: never half a file, and pictures by name only. Raises OSError."""
+        path = Path(path)
+        content = {"model": model, "pictures": pictures, "turns": [asdict(turn) for turn in self.turns]}
+        aside = path.with_name(f"{path.name}.part")
+        aside.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+        os.replace(aside, path)
+
+
+def read_talk(path):
+    """The Talk in a file that `save` wrote; an empty one where there is no file. Raises Phi3VError."""
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Talk([Turn(**turn) for turn in content["turns"]])
+    except FileNotFoundError:
+        return Talk()
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise Phi3VError(
+            f"{str(path)!r} holds no conversation that could be read ({error}).",
+            "Give the name of a new file.",
+        ) from error
+
+
+def chat_ui(model, images=None, system=None, keep=None):
+    """Talk with a model about pictures. Put it last in a cell.
+
+    model: a Phi3Vision. images: None, one source or a list, each as in `load_image` or the name of a sample.
+    system: str, a text in front of the conversation.
+    keep: a path. The conversation is written there after every answer, and read from there when the cell is run again,
+    after a restart of the kernel for instance. Give the same pictures then: the file holds their names only.
+    Returns a ChatForm; its `history` is a list of (question, answer). On Colab, where no button works while an
+    answer is written, it asks within the cell and returns the Chat.
+    Raises ImageError: a picture that cannot be read. Phi3VError: a file that holds something else.
+    """
+    if "google.colab" in sys.modules:
+        from .cell import chat_in_cell
+
+        return chat_in_cell(model, images, system)
+    return ChatForm(model, images, system, keep)
+
+
+class ChatForm(parts.Form):
+    """The form. history: list of (question, answer) pairs of str, oldest first."""
+
+    def __init__(self, model, images=None, system=None, keep=None):
+        self._model, self._system, self._keep = model, system, keep
+        self._controller = Controller()
+        self._tray = add_all(Tray(), images)
+        self._talk = read_talk(keep) if keep else Talk()
+        self._editing = None  # number of the turn that is asked anew
+        self._make_parts()
+        super().__init__(self._rows(), "chat", "A form to talk with the model about pictures.")
+        self._tray.on_change = self._refresh
+        self._refresh()
+
+    @property
+    def history(self):
+        return self._talk.history
+
+    # --- layout ---
+
+    def _make_parts(self):
+        self._settings = parts.Settings(lambda: self._refresh(), system=False)
+        self._panel = parts.PicturePanel(self._tray, self._tokens, self._fixed, on_run=self.ask)
+        self._turns = parts.hook(widgets.VBox(), "turns")
+        self._asked = parts.hook(widgets.HTML(), "asked")
+        self._view = parts.AnswerView()
+        self._question = parts.hook(
+            widgets.Textarea(rows=2, description="Question", layout=widgets.Layout(width="98%")), "question"
+        )
+        self._facts = parts.hook(widgets.HTML(), "facts")
+        self._question.observe(lambda _: self._show_facts(), "value")
+        self._run, self._stop = parts.run_button(self.ask), parts.stop_button(self.stop)
+        self._cancel = parts.button(
+            "Do not edit", "cancel", self.cancel_edit, "Leave the conversation as it is"
+        )
+        self._clear = parts.button(
+            "Clear", "clear", self.clear, "Forget the conversation; the pictures stay", "trash"
+        )
+        self._save = parts.button(
+            "Save as JSON", "save", self._on_save, f"Write the conversation to {FILE}", "save"
+        )
+        self._copy = zone.copy_button("Copy as code", self.code)
+        self._code = parts.code_panel()
+        self._said = parts.hook(widgets.HTML(), "said")
+
+    def _rows(self):
+        settings = widgets.Accordion([self._settings.widget], selected_index=None)
+        settings.set_title(0, "Settings")
+        wrap = widgets.Layout(**parts.WRAP)
+        return [
+            widgets.HTML(markup.quiet(f"You are talking with {self._model.name}.")),
+            self._panel.widget,
+            self._turns,
+            self._asked,
+            self._view.widget,
+            self._question,
+            self._facts,
+            widgets.HBox([self._run, self._stop, self._cancel], layout=wrap),
+            widgets.HBox([self._clear, self._save, self._copy], layout=wrap),
+            self._said,
+            self._code,
+            settings,
+        ]
+
+    # --- what the controls do ---
+
+    def ask(self, question=None):
+        """Ask a question (str), or what stands in the question field: a Job, or None while an answer is written."""
+        if question is not None:
+            self._question.value = question
+        question, options = self._question.value, self._settings.options
+        before = self._before()
+        chat = self._model.chat(self._tray.images or None, self._system, before.history, before.counts)
+        job = self._controller.submit(
+            lambda stop: chat.stream(question, stop=stop, **options),
+            lambda job: self._on_job(job, chat, before, question),
+            only_if_free=True,
+        )
+        if job is None:
+            self._say("The answer is still being written. Wait for its end, or stop it.")
+        return job
+
+    def stop(self):
+        """End the answer that is being written."""
+        self._controller.stop()
+
+    def edit(self, number):
+        """Put the question of a turn, counted from 0, into the question field, to be asked anew."""
+        if self._controller.busy:
+            return self._say("The answer is still being written. Wait for its end, or stop it.")
+        self._editing = number
+        self._question.value = self._talk.turns[number].question
+        self._refresh()
+
+    def cancel_edit(self):
+        self._editing = None
+        self._question.value = ""
+        self._refresh()
+
+    def clear(self):
+        """Forget what was said; the pictures stay."""
+        if self._controller.busy:
+            return self._say("The answer is still being written. Wait for its end, or stop it.")
+        self._talk = Talk()
+        self._view.clear()
+        self._kept()
+        self.cancel_edit()
+
+    def save(self, path=FILE):
+        """Write the conversation as JSON. Pictures are named, not held. Raises Phi3VError."""
+        try:
+            self._talk.save(path, self._model.name, [picture.name for picture in self._tray.pictures])
+        except OSError as error:
+            raise Phi3VError(
+                f"{str(path)!r} could not be written ({error.strerror or error}).",
+                "Give a path in a folder of yours.",
+            ) from error
+
+    def code(self):
+        """The conversation as Python (str); it is shown in the form too. Uploaded pictures are written to files."""
+        questions = [question for question, _ in self.history]
+        pictures, counts = parts.pictures_as_code(self._tray), self._talk.counts
+        text = snippet.chat_code(
+            self._model, pictures, counts, questions, self._system, self._settings.options
+        )
+        self._code.value, self._code.layout.display = text, ""
+        return text
+
+    def _on_save(self):
+        try:
+            self.save()
+        except Phi3VError as error:
+            self._said.value = markup.alarm(str(error))
+        else:
+            self._say(f"Written to {Path(FILE).resolve()}.")
+
+    def _say(self, text):
+        self._said.value = markup.quiet(text, role="status")
+
+    def _kept(self):
+        """Write the conversation to the file of `keep`."""
+        if self._keep:
+            try:
+                self.save(self._keep)
+            except Phi3VError as error:
+                self._said.value = markup.alarm(str(error))
+
+    # --- what happens meanwhile, told from the controller's thread ---
+
+    def _on_job(self, job, chat, before, question):
+        self._run.disabled, self._stop.disabled = not job.over, job.over
+        self._asked.value = _question(question)
+        self._view.show(job)
+        if not job.over:
+            self._said.value = ""
+            if self._question.value == question:
+                self._question.value = ""
+            return
+        if len(chat.history) > len(before.turns):
+            self._take(chat, before, job)
+        elif not self._question.value:  # nothing was said: the question is not lost
+            self._question.value = question
+        self._refresh()
+
+    def _take(self, chat, before, job):
+        """The answer becomes a turn."""
+        question, answer = chat.history[-1]
+        self._talk = Talk([*before.turns, Turn(question, answer, chat.image_counts[-1], job.note)])
+        self._editing = None
+        self._asked.value = ""
+        self._view.clear()
+        self._kept()
+
+    # --- what is shown ---
+
+    def _fixed(self):
+        """How many pictures belong to turns that stay."""
+        return sum(self._talk.counts[: self._editing])
+
+    def _tokens(self):
+        return self._model.image_tokens(self._tray.images, self._settings.num_crops)
+
+    def _refresh(self):
+        self._panel.refresh()
+        self._turns.children = [self._turn(number, turn) for number, turn in enumerate(self._talk.turns)]
+        self._cancel.layout.display = "none" if self._editing is None else ""
+        self._show_facts()
+
+    def _turn(self, number, turn):
+        edit = parts.button(
+            "Edit", "edit", lambda: self.edit(number), f"Ask question {number + 1} anew", "pencil"
+        )
+        edit.layout.width = "6em"
+        dim = "opacity: 0.5" if self._editing is not None and number >= self._editing else ""
+        said = _question(turn.question) + markup.markdown(turn.answer) + markup.quiet(turn.note)
+        return parts.hook(widgets.VBox([widgets.HTML(f'<div style="{dim}">{said}</div>'), edit]), "turn")
+
+    def _show_facts(self):
+        self._facts.value = parts.facts(self._model, self._prompt, self._tray.images, self._settings)
+
+    def _prompt(self):
+        before = self._before()
+        new = len(self._tray.pictures) - sum(before.counts)
+        return build_prompt(self._question.value, [*before.counts, new], self._system, before.history)
+
+    def _before(self):
+        """What was said before the question that is being written."""
+        return self._talk if self._editing is None else Talk(self._talk.turns[: self._editing])
+
+
+def _question(text):
+    style = "font-weight: 600; white-space: pre-wrap; margin-top: 8px; border-top: 1px solid rgba(128, 128, 128, 0.4)"
+    return f'<div style="{style}">{markup.escape(text)}</div>'

@@ -1,0 +1,189 @@
+"""The playground: pictures, a question, settings; run, stop, look at what the model sees, take it along as code."""
+
+import random
+import sys
+
+import ipywidgets as widgets
+
+from ..demo import QUESTIONS
+from ..errors import Phi3VError
+from ..prompts import build_prompt
+from . import markup, parts, snippet, zone
+from .controller import Controller
+from .tray import Tray, add_all
+
+READY = {
+    "Describe": "Describe this image in detail.",
+    "Read the text": "Read out the text in this image.",
+    "Count": "How many shapes are there?",
+    "Make a table": "Put the data in this image into a table.",
+    "Introduce a stock": QUESTIONS[0][1],
+    "Title and author": QUESTIONS[1][1],
+    "Compare two pictures": QUESTIONS[2][1],
+}
+SHOWN = 50  # entries of the history that are shown; the list itself has all
+
+
+def playground(model, images=None, question="What is shown in this image?"):
+    """Ask about your own pictures. Put it last in a cell.
+
+    model: a Phi3Vision. images: to begin with: None, one source or a list, each as in `load_image` or a name of a
+    sample. question: str, the text to begin with.
+    Returns a Playground; its `history` is a list of what was asked and answered. On Colab, where no button works
+    while an answer is written, it asks within the cell and returns the last Answer.
+    Raises ImageError: a picture that cannot be read.
+    """
+    if "google.colab" in sys.modules:
+        from .cell import playground_in_cell
+
+        return playground_in_cell(model, images, question)
+    return Playground(model, images, question)
+
+
+class Playground(parts.Form):
+    """The form. history: list of dicts with question, pictures (names), options, answer (str), state and note."""
+
+    def __init__(self, model, images=None, question=""):
+        self._model = model
+        self._controller = Controller()
+        self._seed = None  # of the last question, so that its code gives the same answer
+        self._tray = add_all(Tray(), images)
+        self.history = []
+        self._make_parts(question)
+        super().__init__(self._rows(), "playground", "A form to choose pictures and ask about them.")
+        self._tray.on_change = self._on_pictures
+        self._refresh()
+
+    # --- layout ---
+
+    def _make_parts(self, question):
+        self._settings = parts.Settings(self._on_pictures)
+        self._panel = parts.PicturePanel(self._tray, self._tokens, on_run=self.run)
+        self._ready = parts.hook(
+            widgets.Dropdown(
+                options=[("choose one…", ""), *READY.items()],
+                description="Ready questions",
+                style=parts.LABELLED,
+                layout=widgets.Layout(width="22em"),
+            ),
+            "ready",
+        )
+        self._question = parts.hook(
+            widgets.Textarea(
+                value=question, rows=3, description="Question", layout=widgets.Layout(width="98%")
+            ),
+            "question",
+        )
+        self._facts, self._prompt = parts.hook(widgets.HTML(), "facts"), parts.hook(widgets.HTML(), "prompt")
+        self._run, self._stop = parts.run_button(self.run), parts.stop_button(self.stop)
+        self._copy = zone.copy_button("Copy as code", self.code)
+        self._code = parts.code_panel()
+        self._view = parts.AnswerView()
+        self._past = parts.hook(widgets.HTML(), "history")
+        self._ready.observe(self._on_ready, "value")
+        self._question.observe(lambda _: self._refresh(), "value")
+
+    def _rows(self):
+        more = widgets.Accordion([self._prompt, self._settings.widget, self._past], selected_index=None)
+        for place, title in enumerate(("The prompt, as the model sees it", "Settings", "History")):
+            more.set_title(place, title)
+        return [
+            widgets.HTML(markup.quiet(f"You are asking {self._model.name}.")),
+            self._panel.widget,
+            self._ready,
+            self._question,
+            self._facts,
+            widgets.HBox([self._run, self._stop, self._copy]),
+            self._view.widget,
+            self._code,
+            parts.hook(more, "more"),
+        ]
+
+    # --- what the controls do ---
+
+    def run(self):
+        """Ask what stands in the form: a Job, or None (and nothing is done) while an answer is being written."""
+        question, options = self._question.value, self._options()
+        names, images = [picture.name for picture in self._tray.pictures], self._tray.images
+        entry = {"question": question, "pictures": names, "options": options}
+        return self._controller.submit(
+            lambda stop: self._model.stream(images or None, question, stop=stop, **options),
+            lambda job: self._on_job(job, entry),
+            only_if_free=True,
+        )
+
+    def stop(self):
+        """End the answer that is being written."""
+        self._controller.stop()
+
+    def code(self):
+        """What the form would do now, as Python (str); it is shown in the form too.
+
+        Pictures that were uploaded are written to the folder "phi3v-pictures" beside the notebook, to be read by it.
+        """
+        pictures = parts.pictures_as_code(self._tray)
+        text = snippet.ask_code(self._model, pictures, self._question.value, self._options(again=True))
+        self._code.value, self._code.layout.display = text, ""
+        return text
+
+    def _options(self, again=False):
+        """The options of `ask`. With a temperature, a seed makes the answer one that can be had again."""
+        options = self._settings.options
+        if self._settings.system:
+            options["system"] = self._settings.system
+        if options.get("temperature"):
+            if not again or self._seed is None:
+                self._seed = random.SystemRandom().randrange(1_000_000)
+            options["seed"] = self._seed
+        return options
+
+    def _on_job(self, job, entry):  # from the controller's thread
+        self._run.disabled, self._stop.disabled = not job.over, job.over
+        self._view.show(job)
+        if job.over:
+            self.history.append(
+                entry | {"answer": job.text, "state": job.state, "note": job.error or job.note}
+            )
+            self._past.value = _history(self.history)
+            self._refresh()
+
+    def _on_ready(self, change):
+        if change["new"]:
+            self._question.value = change["new"]
+            self._ready.value = ""  # so that the same one can be chosen again
+
+    def _on_pictures(self):
+        self._panel.refresh()
+        self._refresh()
+
+    # --- what the model sees ---
+
+    def _refresh(self):
+        prompt = markup.escape(self._prompt_text())
+        self._prompt.value = f'<pre style="white-space: pre-wrap; margin: 0">{prompt}</pre>'
+        self._facts.value = parts.facts(self._model, self._make_prompt, self._tray.images, self._settings)
+
+    def _make_prompt(self):
+        return build_prompt(self._question.value, len(self._tray.images), self._settings.system)
+
+    def _prompt_text(self):
+        try:
+            return self._make_prompt()
+        except Phi3VError:
+            return ""  # the line beneath the question says what is wrong
+
+    def _tokens(self):
+        return self._model.image_tokens(self._tray.images, self._settings.num_crops)
+
+
+def _history(entries):
+    """The last questions and answers, the latest first."""
+    rows = []
+    for number, entry in reversed(list(enumerate(entries, start=1))[-SHOWN:]):
+        pictures = ", ".join(entry["pictures"]) or "no picture"
+        rows.append(
+            f'<div style="border-bottom: 1px solid rgba(128, 128, 128, 0.4); padding: 4px 0">'
+            f"<b>{number}. {markup.escape(entry['question'])}</b>{markup.quiet(pictures)}"
+            f"{markup.markdown(entry['answer'])}{markup.quiet(entry['note'])}</div>"
+        )
+    return f'<div style="max-height: 24em; overflow: auto">{"".join(rows)}</div>'
