@@ -2,6 +2,9 @@
 #   make lab     installs into .venv and opens JupyterLab at the first notebook
 #   make test    installs, then runs every test and every notebook
 #
+# Some tests drive JupyterLab in Chromium. Where neither Chromium nor Chrome is found, make test installs Debian's
+# chromium, if it runs as root and there is an apt-get; else it says so in a line, and those tests are skipped.
+#
 # To choose yourself: make PYTHON=python3.12 …      which Python .venv is made with
 #                     make TORCH=torch==2.9.1 …     which torch (else: a CPU build where there is no NVIDIA GPU)
 #                     make lab LAB_ARGS=--no-browser
@@ -25,7 +28,7 @@ CPU_ONLY = $(if $(TORCH),,$(shell [ "$$(uname -s)" = Linux ] && ! nvidia-smi -L 
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 REACHABLE := import urllib.request as r; r.urlopen('$(CPU_INDEX)/torch/', timeout=5)
 
-.PHONY: help install lab test test-oldest demo train notebooks clean
+.PHONY: help install lab browser test test-oldest demo train notebooks clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -37,7 +40,17 @@ lab: install  ## open JupyterLab at the first notebook
 	$(PY) -m jupyterlab $(LAB_ARGS) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --ServerApp.tornado_settings="{'websocket_max_message_size': 209715200}"
 
-test: install  ## run every test and every notebook
+BROWSERS := chromium google-chrome google-chrome-stable
+
+browser:  ## get a Chromium for the tests that drive JupyterLab, where apt-get can
+	@for name in $(BROWSERS); do if command -v $$name >/dev/null 2>&1; then exit 0; fi; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	  echo "Installing chromium for the tests in a browser."; apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null && exit 0; \
+	fi; \
+	echo "The tests in a browser will be skipped: install Chromium or Chrome (Debian: apt-get install chromium)."
+
+test: install browser  ## run every test and every notebook
 	PYTHONPATH=tests $(PY) -m pytest -p nbimages --nbval -n $(JOBS) --dist loadfile $(TESTS)
 
 OLDEST := transformers==5.0.0  # the oldest that pyproject.toml admits

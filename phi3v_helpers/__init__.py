@@ -22,7 +22,7 @@ _HOME = {
     "playground": "widgets.playground",
     "chat_ui": "widgets.chat",
     "compare_ui": "widgets.compare",
-    "upload_and_ask": "upload",
+    "upload_and_ask": "widgets.upload",
     "show": "show",
     "Phi3VError": "errors",
     "ImageError": "errors",

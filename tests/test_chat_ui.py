@@ -37,6 +37,24 @@ def test_turns_follow_one_another_as_in_a_chat(model):
     assert find(form, "question").value == ""
 
 
+def test_a_question_asked_before_the_last_answer_has_become_a_turn(model):
+    """The model is free a moment earlier than the form: no turn may get lost in between."""
+    form, hasty = form_with(model), []
+    show = form._view.show
+
+    def slowly(job):
+        show(job)
+        if job.over and not hasty:
+            hasty.append(form.ask("Too early?"))
+            form.clear()
+
+    form._view.show = slowly
+    ask(form, "What?")
+    assert hasty == [None] and "still being written" in find(form, "said").value
+    ask(form, "Why?")
+    assert [question for question, _ in form.history] == ["What?", "Why?"]
+
+
 def test_a_picture_is_added_midway(model):
     form, chat = form_with(model, RED), model.chat(RED)
     ask(form, "What?")

@@ -2,6 +2,7 @@
 
 import _thread
 import gc
+import sys
 import threading
 import time
 import tracemalloc
@@ -235,9 +236,13 @@ def test_errors_are_told_in_place_and_the_next_question_works():
     for start, words in (
         (fails, "The question is empty. Ask something."),
         (talk(count=0, error=p3v.ImageError("No.", "Yes.")), "No. Yes."),
-        (talk(count=0, error=ZeroDivisionError("by zero")), "(ZeroDivisionError: by zero). Please report it."),
+        (
+            talk(count=0, error=ZeroDivisionError("by zero")),
+            "(ZeroDivisionError: by zero). Please report it.",
+        ),
         (lambda stop: None, "TypeError"),
         (lambda stop: 1 / 0, "ZeroDivisionError"),
+        (lambda stop: sys.exit(), "SystemExit"),
     ):
         record = Record()
         job = controller.submit(start, record)
@@ -277,22 +282,6 @@ def test_no_thread_is_left_where_nothing_is_to_do():
     for _ in range(3):
         assert controller.submit(talk()).wait(10)
     until(lambda: not [t for t in threading.enumerate() if t.name == "phi3v-answers"])
-
-
-def test_a_thread_that_died_is_replaced():
-    controller = Controller()
-
-    def dies(stop):
-        raise SystemExit
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threading, "excepthook", lambda args: None)
-        controller.submit(dies)
-        job = controller.submit(talk())
-        job.wait(0.5)
-    after = controller.submit(talk())
-    assert after.wait(10) and after.state == "done"
-    assert job.wait(10) and not controller.busy
 
 
 # --- several at once ---
@@ -475,16 +464,16 @@ def test_an_interrupted_kernel_leaves_all_well(model):
 def test_an_interrupt_while_a_question_is_submitted():
     """Whenever it comes: what was submitted is answered, and the next question is too."""
     controller, interrupted = Controller(), 0
-    for number in range(200):
+    for number in range(40):
         timer = threading.Timer(0.0002 * (number % 10), _thread.interrupt_main)
         try:
             timer.start()
-            for _ in range(20):
+            for _ in range(5):
                 controller.submit(talk(count=1))
-            time.sleep(1)
+            until(lambda: False)  # a long sleep would not be woken
         except KeyboardInterrupt:
             interrupted += 1
-    assert interrupted == 200
+    assert interrupted == 40
     until(lambda: not controller.busy)
     after = controller.submit(talk(), only_if_free=True)
     assert after.wait(10) and after.state == "done"
@@ -555,19 +544,22 @@ def test_500_questions_from_4_threads(model):
             assert [state for state, _ in told].count("done") == 1
 
     check(ask_all(100), 100)  # what is made once, is made
-    before = footprint()
-    check(ask_all(500), 500)
-    after = footprint()
+    tracemalloc.start()
+    try:
+        check(ask_all(40), 40)
+        before = footprint()
+        check(ask_all(500), 500)
+        after = footprint()
+    finally:
+        tracemalloc.stop()
     assert after["threads"] == before["threads"]
-    assert after["objects"] - before["objects"] < 500, "something is kept of every question"
-    assert after["bytes"] - before["bytes"] < 200_000, "less than half a kilobyte a question"
+    assert after["objects"] - before["objects"] < 250, "something is kept of every question"
+    assert after["bytes"] - before["bytes"] < 200_000, "400 bytes a question, less than an Answer has"
 
 
 def footprint():
     """What is in use, by this process's own objects."""
     until(lambda: not [t for t in threading.enumerate() if t.name == "phi3v-answers"])
-    if not tracemalloc.is_tracing():
-        tracemalloc.start()
     gc.collect()
     return {
         "threads": threading.active_count(),

@@ -26,7 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 PACKAGE = ROOT / "phi3v_helpers"
 # Where a module is not called as its package is.
-PACKAGE_OF = {"PIL": "pillow"}
+PACKAGE_OF = {"PIL": "pillow", "markdown_it": "markdown-it-py"}
 
 
 def parsed(lines):
@@ -74,6 +74,11 @@ def test_colab_keeps_what_it_has():
     assert "7.7.1" in dependencies["ipywidgets"], "Colab has ipywidgets 7.7.1; another one forces a restart"
 
 
+def test_make_lab_has_what_the_widgets_like():
+    assert set(EXTRAS["widgets"]) <= set(EXTRAS["lab"])
+    assert "anywidget" not in parsed(PROJECT["dependencies"]), "Colab does without"
+
+
 def test_flash_attn_is_only_an_extra():
     (requirement,) = [Requirement(line) for line in EXTRAS["flash-attn"]]
     assert requirement.name == "flash-attn" and "Linux" in str(requirement.marker)
@@ -107,7 +112,7 @@ def brought_along(name):
 def test_whatever_the_package_imports_is_required():
     required = set(parsed(PROJECT["dependencies"]))
     required |= set().union(*[brought_along(name) for name in required])
-    optional = {"google", "flash_attn"}  # used only where they are found
+    optional = {"google", "flash_attn", *parsed(EXTRAS["widgets"])}  # used only where they are found
     assert {name.lower() for name in imported_packages(PACKAGE)} - required - optional == set()
     required |= set(parsed(EXTRAS["training"])) | {"training"}
     assert {name.lower() for name in imported_packages(ROOT / "training")} - required == set()
@@ -171,6 +176,45 @@ def test_install_does_nothing_twice(tmp_path):
 def test_make_test_compares_pictures_too():
     plan = planned("test")
     assert "-p nbimages" in plan and "--nbval" in plan and "tests notebooks" in plan
+    assert "install -y -qq chromium" in plan
+
+
+@pytest.fixture
+def make_browser(tmp_path):
+    """Runs `make browser` where only the given commands exist, each a line of shell; returns what it prints."""
+
+    def run(**commands):
+        for name, line in commands.items():
+            script = tmp_path / name.replace("_", "-")
+            script.write_text(f"#!/bin/sh\n{line}\n")
+            script.chmod(0o755)
+        result = subprocess.run(
+            [shutil.which("make"), "browser"],
+            cwd=ROOT,
+            env={"PATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return run
+
+
+def test_make_browser_installs_chromium_only_where_it_may(make_browser):
+    assert make_browser(chromium="", apt_get="echo called", id="echo 0") == ""
+
+
+@pytest.mark.parametrize("user, status", [("1000", 0), ("0", 1)])
+def test_make_browser_never_fails(make_browser, user, status):
+    out = make_browser(apt_get=f"exit {status}", id=f"echo {user}")
+    assert out.splitlines()[-1].startswith("The tests in a browser will be skipped: install Chromium")
+
+
+def test_make_browser_asks_debian_for_chromium(make_browser, tmp_path):
+    out = make_browser(apt_get=f'echo "$@" >> {tmp_path}/asked', id="echo 0")
+    assert out == "Installing chromium for the tests in a browser.\n"
+    assert (tmp_path / "asked").read_text().splitlines() == ["update -qq", "install -y -qq chromium"]
 
 
 def test_make_lab_opens_the_first_lesson_and_takes_large_uploads():

@@ -72,7 +72,7 @@ class Canvas:
         self.top = (FRAME - height * self.frame_scale) / 2
         self.printed: list[
             tuple[str, list[int]]
-        ] = []  # every line of text, and for its characters `token_at`
+        ] = []  # every line of text, and what `point` was told; for each character `token_at`
         self.chars = np.zeros((CHAR_ROWS, CHAR_COLS), np.uint8)
         self.kinds = np.zeros((AREA_CELLS, AREA_CELLS), np.uint8)
         self.colours = np.zeros((AREA_CELLS, AREA_CELLS), np.uint8)
@@ -100,6 +100,12 @@ class Canvas:
             spots.append(self._label_char(x + step / 2, y - 0.34 * size, char) if char in CHARS else NOWHERE)
             x += step
         self.printed.append((text, spots))
+
+    def point(self, x: float, y: float, words: str) -> None:
+        """What stands at a place, in the words that answers have for it: an answer with them is read from there."""
+        row, col = (self.top + y * self.frame_scale) / FRAME, (self.left + x * self.frame_scale) / FRAME
+        spot = token_at(int(row * CHAR_ROWS), int(col * CHAR_COLS))
+        self.printed.append((words, [spot] * len(words)))
 
     def _label_char(self, x: float, y: float, char: str) -> int:
         """Label the cell, and return its `token_at`.  A character that finds its cell taken goes to the next."""

@@ -113,6 +113,7 @@ def draw_scene(rng, look: Look, shapes=None) -> Picture:
         x = (cell % 3 + 0.5) * cell_w + rng.uniform(-1, 1) * max(0, slack_x)
         y = (cell // 3 + 0.5) * cell_h + rng.uniform(-1, 1) * max(0, slack_y)
         canvas.shape(kind, colour, x, y, radius, shade(rng, COLOURS[colour]))
+        canvas.point(x, y, f"{colour} {kind} {PLACES[cell]}")
     return Picture("scene", {"shapes": shapes}, canvas)
 
 

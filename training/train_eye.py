@@ -21,7 +21,7 @@ from training.optimise import MuonAndAdamW
 from training.schedule import Schedule, load, save
 from training.shape import vision_config
 
-MIX = (("dense", 38), ("page", 7), ("chart", 17), ("book", 20), ("scene", 18))
+MIX = (("dense", 26), ("page", 5), ("chart", 24), ("book", 25), ("scene", 20))
 
 
 class Sights(IterableDataset):

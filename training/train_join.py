@@ -26,6 +26,7 @@ from training.tokenizer import build
 from training.train_tongue import Finger, PerfectEye, Talks, answer_loss
 
 AVERAGE = 0.998  # decay of the running average of the weights, which is what gets shipped
+SIGHT = 0.5  # of the loss of the eye's labels beside that of the answers
 
 
 def assemble(eye_path: Path, tongue_path: Path, heads, finger):
@@ -89,12 +90,12 @@ def fit_projector(model, perfect, batches, seconds: float, device: str) -> None:
             print(f"projector {step} unexplained {loss.item() / target.var().item():.3f}", flush=True)
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--fit-minutes", type=float, default=4)
     parser.add_argument(
-        "--eye-rests", type=float, default=0.6, help="share of the time in which the ViT is left as it is"
+        "--eye-rests", type=float, default=0.1, help="share of the time in which the ViT is left as it is"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/join.pt"))
     parser.add_argument("--start", type=Path, help="a model folder to go on from")
@@ -103,19 +104,40 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--batch", type=int, default=16, help="rows with one picture; half as many with two")
-    parser.add_argument("--peak", type=float, default=6e-4, help="highest learning rate")
+    parser.add_argument("--peak", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    return parser.parse_args()
 
-    perfect, heads, finger = None, sight.SightHeads(VISION["hidden_size"]), Finger(DECODER["hidden_size"])
+
+def begin(args, heads, finger):
+    """The model to go on with, and the perfect eye where the projector is still to be fitted to it."""
     if args.out.exists():
-        model = Phi3VForCausalLM(model_config(build()))
-    elif args.start:
-        model = Phi3VForCausalLM.from_pretrained(args.start, dtype=torch.float32)
-    else:
-        model, perfect = assemble(args.eye, args.tongue, heads, finger)
-        perfect.to(args.device)
+        return Phi3VForCausalLM(model_config(build())), None
+    if args.start:
+        return Phi3VForCausalLM.from_pretrained(args.start, dtype=torch.float32), None
+    return assemble(args.eye, args.tongue, heads, finger)
+
+
+def losses(model, decoder, heads, finger, batch, eye_learns: bool):
+    """(the whole loss, what `answer_loss` gives) of a batch of ``Talks``."""
+    ids, labels, spots, tables, frames = batch
+    with torch.autocast(ids.device.type, torch.bfloat16):
+        features, seen = look(model, sight.normalise(frames), eye_learns)
+        embeddings = model.model.embed_tokens(ids).masked_scatter(
+            (ids == model.config.image_token_id)[..., None], seen.flatten(0, 1).float()
+        )
+        output = decoder(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
+        logits = model.lm_head(output.last_hidden_state)
+    said = answer_loss(logits, labels)
+    # While the eye rests, its heads learn all the same: they are new where the run began from a model folder.
+    return said[0] + finger.loss(output, spots) + SIGHT * heads.loss(features.float(), tables), said
+
+
+def main() -> None:
+    args = parse()
+    torch.set_num_threads(args.threads)
+    heads, finger = sight.SightHeads(VISION["hidden_size"]), Finger(DECODER["hidden_size"])
+    model, perfect = begin(args, heads, finger)
     for part in (model, heads, finger):
         part.to(args.device)
     optimiser = MuonAndAdamW([model, heads, finger], args.peak)
@@ -128,33 +150,24 @@ def main() -> None:
     talks = Talks(7777 + step, args.batch, render=True)
     batches = iter(DataLoader(talks, batch_size=None, num_workers=args.workers, prefetch_factor=8))
     if perfect is not None:
-        fit_projector(model, perfect, batches, 60 * args.fit_minutes, args.device)
+        fit_projector(model, perfect.to(args.device), batches, 60 * args.fit_minutes, args.device)
         average.module.load_state_dict(model.state_dict())
 
     schedule = Schedule(optimiser, args.peak, args.minutes, spent=state.get("seconds", 0))
-    image = model.config.image_token_id
     decoder = torch.compile(model.model) if args.device == "cuda" else model.model
     meter = Meter()
     while not schedule.done():
-        ids, labels, spots, tables, frames = next(batches)
-        ids, labels, spots, tables = (t.to(args.device) for t in (ids, labels, spots, tables))
+        batch = [part.to(args.device) for part in next(batches)]
         schedule.step()
-        with torch.autocast(args.device, torch.bfloat16):
-            eye_learns = schedule.seconds() > args.eye_rests * 60 * args.minutes
-            features, seen = look(model, sight.normalise(frames).to(args.device), eye_learns)
-            embeddings = model.model.embed_tokens(ids).masked_scatter(
-                (ids == image)[..., None], seen.flatten(0, 1).float()
-            )
-            output = decoder(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
-            logits = model.lm_head(output.last_hidden_state)
-        said_loss, right_spelled, right_other = answer_loss(logits, labels)
-        # While the eye rests, its heads learn all the same: they are new where the run began from a model folder.
-        loss = said_loss + finger.loss(output, spots) + 0.3 * heads.loss(features.float(), tables)
+        eye_learns = schedule.seconds() > args.eye_rests * 60 * args.minutes
+        loss, (said_loss, right_spelled, right_other) = losses(
+            model, decoder, heads, finger, batch, eye_learns
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         average.update_parameters(model)
-        step, rows = step + 1, rows + len(ids)
+        step, rows = step + 1, rows + len(batch[0])
         meter.add(step, rows, said_loss.item(), right_spelled, right_other)
         if step % 250 == 0 or schedule.done():
             save(args.out, **parts, step=step, rows=rows, seconds=schedule.seconds())

@@ -88,7 +88,7 @@ class ChatForm(parts.Form):
 
     def __init__(self, model, images=None, system=None, keep=None):
         self._model, self._system, self._keep = model, system, keep
-        self._controller = Controller()
+        self._controller, self._job = Controller(), None
         self._tray = add_all(Tray(), images)
         self._talk = read_talk(keep) if keep else Talk()
         self._editing = None  # number of the turn that is asked anew
@@ -153,6 +153,8 @@ class ChatForm(parts.Form):
         """Ask a question (str), or what stands in the question field: a Job, or None while an answer is written."""
         if question is not None:
             self._question.value = question
+        if self._is_busy():
+            return self._say("The answer is still being written. Wait for its end, or stop it.")
         question, options = self._question.value, self._settings.options
         before = self._before()
         chat = self._model.chat(self._tray.images or None, self._system, before.history, before.counts)
@@ -161,8 +163,7 @@ class ChatForm(parts.Form):
             lambda job: self._on_job(job, chat, before, question),
             only_if_free=True,
         )
-        if job is None:
-            self._say("The answer is still being written. Wait for its end, or stop it.")
+        self._job = job or self._job
         return job
 
     def stop(self):
@@ -171,7 +172,7 @@ class ChatForm(parts.Form):
 
     def edit(self, number):
         """Put the question of a turn, counted from 0, into the question field, to be asked anew."""
-        if self._controller.busy:
+        if self._is_busy():
             return self._say("The answer is still being written. Wait for its end, or stop it.")
         self._editing = number
         self._question.value = self._talk.turns[number].question
@@ -184,7 +185,7 @@ class ChatForm(parts.Form):
 
     def clear(self):
         """Forget what was said; the pictures stay."""
-        if self._controller.busy:
+        if self._is_busy():
             return self._say("The answer is still being written. Wait for its end, or stop it.")
         self._talk = Talk()
         self._view.clear()
@@ -218,6 +219,10 @@ class ChatForm(parts.Form):
             self._said.value = markup.alarm(str(error))
         else:
             self._say(f"Written to {Path(FILE).resolve()}.")
+
+    def _is_busy(self):
+        """Whether an answer is being written, or is about to become a turn: what follows must not miss that turn."""
+        return self._job is not None and not self._job.wait(0)
 
     def _say(self, text):
         self._said.value = markup.quiet(text, role="status")

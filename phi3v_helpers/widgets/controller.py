@@ -55,7 +55,8 @@ class Job:
             return "Stopping…" if self._stop.is_set() else _NOTES[self.state]
         if self.state == FAILED:
             return "No answer." if not self.text else "The answer broke off."
-        return self._cost() if self.answer else "Stopped before it began."
+        began = self.answer is not None and self.answer.prompt_tokens
+        return self._cost() if began else "Stopped before it began."
 
     def wait(self, timeout=None):
         """Wait for the end, and for what was told of it. Returns whether it came within `timeout` seconds."""
@@ -77,9 +78,10 @@ class Job:
         """In the controller's thread: from the question to the end. let_go() is called before the end is told,
         so that whoever sees it may ask at once."""
         state = self._answer()
-        self._start = None  # it holds the pictures
+        self._start = None  # it may hold pictures
         let_go()
         self._tell(state)
+        self._on_change = None  # as may this
         self._over.set()
 
     def _answer(self):
@@ -90,7 +92,7 @@ class Job:
             self._read(self._start(self._stop))
         except Phi3VError as error:
             self.error = str(error)
-        except Exception as error:  # in a thread nobody else would see it
+        except BaseException as error:  # noqa: B036 - in a thread nobody else would see it
             self.error = f"Something went wrong ({type(error).__name__}: {error}). Please report it."
         if self.error:
             return FAILED

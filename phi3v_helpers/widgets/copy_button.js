@@ -23,7 +23,7 @@ function copyByCommand(text) {
 
 function render({ model, el }) {
   const viewId = Math.random().toString(36).slice(2); // of several views, the one that asked gets the text
-  el.innerHTML = '<button type="button" class="jupyter-button widget-button" aria-live="polite"></button>' +
+  el.innerHTML = '<button type="button" class="jupyter-widgets jupyter-button widget-button" aria-live="polite"></button>' +
     '<span class="p3v-copy-note" role="status"></span>';
   const [button, note] = el.children;
   let timer;

@@ -4,7 +4,7 @@
 const HTML = `
   <div class="p3v-area" tabindex="0" role="group" aria-label="Drop pictures here, or paste them">
     Drop pictures here, paste them, or
-    <button type="button" class="jupyter-button widget-button p3v-choose">choose…</button>
+    <button type="button" class="jupyter-widgets jupyter-button widget-button p3v-choose">choose…</button>
     <input type="file" accept="image/*" multiple hidden>
     <div class="p3v-progress" hidden><progress aria-label="File on its way"></progress> <span></span></div>
   </div>`;

@@ -9,7 +9,9 @@ import re
 from functools import cache
 from html import escape
 
-_WORDS = re.compile(r"\s+|[^\W_]+|.", re.DOTALL)  # spaces, words and numbers, single marks
+_WORDS = re.compile(r"[^\W_]+\s*|\S\s*")  # words and numbers, single marks, each with the spaces after it
+_WEB = re.compile(r"(https?://|mailto:)", re.IGNORECASE)
+_LONG = 1000  # words; from here on those that are everywhere are no guide, or a difference would take minutes
 _MARK = "background: rgba(255, 165, 0, 0.25); color: inherit; border-bottom: 2px solid; font-weight: 600"
 
 
@@ -39,18 +41,59 @@ def markdown(text):
 def _parser():
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table").disable("image")
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table").disable("image")
+    parser.validateLink = _WEB.match  # a link to /logout, say, would be one of the Jupyter server
+    parser.add_render_rule("link_open", _open_elsewhere)
+    return parser
+
+
+def _open_elsewhere(renderer, tokens, place, options, env):
+    """A link that does not take the reader away from the notebook."""
+    tokens[place].attrs |= {"target": "_blank", "rel": "noopener noreferrer"}
+    return renderer.renderToken(tokens, place, options, env)
 
 
 def difference(left, right):
     """Two texts -> two pieces of HTML, with the words marked that the other one has not."""
-    a, b = _WORDS.findall(left), _WORDS.findall(right)
     columns = [], []
-    for kind, a0, a1, b0, b1 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        for column, words in ((columns[0], a[a0:a1]), (columns[1], b[b0:b1])):
+    for same, *sides in _pieces(left, right):
+        for column, words in zip(columns, sides):
             piece = escape("".join(words))
+            word = piece.rstrip()
             column.append(
-                f'<mark style="{_MARK}">{piece}</mark>' if kind != "equal" and piece.strip() else piece
+                piece if same or not word else f'<mark style="{_MARK}">{word}</mark>{piece[len(word) :]}'
             )
     style = "white-space: pre-wrap; line-height: 1.5"
     return tuple(f'<div style="{style}">{"".join(column)}</div>' for column in columns)
+
+
+def bracketed(left, right):
+    """As `difference`, for places that show no HTML: two str, with [brackets] around the words."""
+    columns = "", ""
+    for same, *sides in _pieces(left, right):
+        columns = [
+            column + (text if same or not text else f"[{text.rstrip()}]{text[len(text.rstrip()) :]}")
+            for column, text in zip(columns, map("".join, sides))
+        ]
+    return tuple(columns)
+
+
+def verdict(left, right):
+    """How two answers compare, a sentence."""
+    count = differing(left, right)
+    if not count:
+        return "The answers are the same." if left == right else "The answers differ only in their spaces."
+    return "1 word differs." if count == 1 else f"{count} words differ."
+
+
+def differing(left, right):
+    """How many words and marks one text has in place of the other's, int; spaces do not count."""
+    return sum(max(len(a), len(b)) for same, a, b in _pieces(left, right) if not same)
+
+
+def _pieces(left, right):
+    """The two texts side by side: (whether the same, words of the left, words of the right), again and again."""
+    a, b = _WORDS.findall(left.lstrip()), _WORDS.findall(right.lstrip())
+    bare = [[word.rstrip() for word in words] for words in (a, b)]
+    matcher = difflib.SequenceMatcher(None, *bare, autojunk=max(len(a), len(b)) > _LONG)
+    return [(kind == "equal", a[a0:a1], b[b0:b1]) for kind, a0, a1, b0, b1 in matcher.get_opcodes()]

@@ -3,6 +3,7 @@
 Every control has a class p3v-<name>, for the tests. A function that a thread may call only sets values.
 """
 
+import random
 import threading
 
 import ipywidgets as widgets
@@ -230,6 +231,11 @@ class Settings:
             chosen["temperature"] = round(self._temperature.value, 1)
         return {name: value for name, value in chosen.items() if value is not None}
 
+    def with_seed(self, seed):
+        """`options` with the system text, and with a seed where chance comes in: the answer can be had again."""
+        options = self.options | ({"system": self.system} if self.system else {})
+        return options | ({"seed": seed} if "temperature" in options else {})
+
 
 class AnswerView:
     """The place of one answer. `show(job)` may be called from a thread."""
@@ -243,10 +249,16 @@ class AnswerView:
         """The text as it grows, as Markdown at the end; what it took; what went wrong, in its place."""
         self.show_text(job.text, job.over)
         self._trouble.value = markup.alarm(job.error) if job.state == FAILED else ""
-        self._status.value = markup.quiet(job.note, role="status")
+        self.show_note(job.note)
 
     def show_text(self, text, over=True):
         self._body.value = (markup.markdown if over else markup.plain)(text) if text else ""
+
+    def show_html(self, html):
+        self._body.value = html
+
+    def show_note(self, text):
+        self._status.value = markup.quiet(text, role="status")
 
     def clear(self):
         for part in (self._body, self._trouble, self._status):
@@ -259,6 +271,10 @@ def run_button(on_run):
 
 def stop_button(on_stop):
     return button("Stop", "stop", on_stop, "End the answer here", "stop", disabled=True)
+
+
+def new_seed():
+    return random.SystemRandom().randrange(1, 1_000_000)
 
 
 def code_panel():

@@ -1,6 +1,5 @@
 """The playground: pictures, a question, settings; run, stop, look at what the model sees, take it along as code."""
 
-import random
 import sys
 
 import ipywidgets as widgets
@@ -103,14 +102,17 @@ class Playground(parts.Form):
 
     def run(self):
         """Ask what stands in the form: a Job, or None (and nothing is done) while an answer is being written."""
-        question, options = self._question.value, self._options()
+        question, options = self._question.value, self._settings.with_seed(parts.new_seed())
         names, images = [picture.name for picture in self._tray.pictures], self._tray.images
         entry = {"question": question, "pictures": names, "options": options}
-        return self._controller.submit(
+        job = self._controller.submit(
             lambda stop: self._model.stream(images or None, question, stop=stop, **options),
             lambda job: self._on_job(job, entry),
             only_if_free=True,
         )
+        if job:  # else the code would be that of a question that was not asked
+            self._seed = options.get("seed")
+        return job
 
     def stop(self):
         """End the answer that is being written."""
@@ -122,20 +124,10 @@ class Playground(parts.Form):
         Pictures that were uploaded are written to the folder "phi3v-pictures" beside the notebook, to be read by it.
         """
         pictures = parts.pictures_as_code(self._tray)
-        text = snippet.ask_code(self._model, pictures, self._question.value, self._options(again=True))
+        options = self._settings.with_seed(self._seed or parts.new_seed())
+        text = snippet.ask_code(self._model, pictures, self._question.value, options)
         self._code.value, self._code.layout.display = text, ""
         return text
-
-    def _options(self, again=False):
-        """The options of `ask`. With a temperature, a seed makes the answer one that can be had again."""
-        options = self._settings.options
-        if self._settings.system:
-            options["system"] = self._settings.system
-        if options.get("temperature"):
-            if not again or self._seed is None:
-                self._seed = random.SystemRandom().randrange(1_000_000)
-            options["seed"] = self._seed
-        return options
 
     def _on_job(self, job, entry):  # from the controller's thread
         self._run.disabled, self._stop.disabled = not job.over, job.over

@@ -23,13 +23,26 @@ def chat_code(model, pictures, counts, questions, system, options):
     return "\n".join([*lines, "answer" if questions else "chat"])
 
 
-def load_code(model):
+def compare_code(models, sides):
+    """Two questions as code. models: one or two. sides: two of (expressions of pictures, question, options)."""
+    lines = [*_head(models[0]), *(load_code(model, "other") for model in models[1:])]
+    (left, *_), (right, *_) = sides
+    shared = bool(left) and left == right
+    lines += _list("pictures", left) if shared else []
+    for name, model, (pictures, question, options) in zip(("left", "right"), ("model", "other"), sides):
+        given = "pictures" if shared else _inline(pictures) if pictures else "None"
+        asked = model if len(models) > 1 else "model"
+        lines += _call(f"{name} = {asked}.ask", [given, _text(question)], options)
+    return "\n".join([*lines, 'print(left, right, sep="\\n\\n")'])
+
+
+def load_code(model, name="model"):
     """The call that loads this model, str; a remark where nobody knows how it came to be."""
     if model.load_options is None:
-        return "# model: as you made it yourself"
+        return f"# {name}: as you made it yourself"
     options = dict(model.load_options)
-    name = options.pop("model")
-    return f"model = p3v.load({', '.join([_text(str(name)), *_named(options)])})"
+    source = _text(str(options.pop("model")))
+    return f"{name} = p3v.load({', '.join([source, *_named(options)])})"
 
 
 def _head(model):
@@ -71,16 +84,18 @@ def _call(function, arguments, options):
 
 
 def _named(options):
-    given = {name: value for name, value in options.items() if value is not None}
-    return [
-        f"{name}={_text(value) if isinstance(value, str) else repr(value)}" for name, value in given.items()
-    ]
+    return [f"{name}={_value(value)}" for name, value in options.items() if value is not None]
+
+
+def _value(value):
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, (int, float)):
+        return repr(value)
+    return _text(str(value).removeprefix("torch."))  # torch.float16 and the like have names, too
 
 
 def _text(text):
-    """A str as people write it: in double quotes, whatever is in it."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\x7f") if _is_plain(text) else repr(text)
-
-
-def _is_plain(text):
-    return not any("\ud800" <= char <= "\udfff" or char in "\u2028\u2029\x85" for char in text)
+    """A str as people write it, in double quotes; with escapes where a character cannot be seen or copied."""
+    plain = all(char.isprintable() or char in "\n\r\t" for char in text)
+    return json.dumps(text, ensure_ascii=False) if plain else repr(text)

@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ..images import load_image
 FOLDER = (
     "phi3v-pictures"  # where uploaded pictures go when they are to be used from code, beside the notebook
 )
+_LONGEST = 50  # characters of a file's name, before its ending
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 
 
@@ -37,12 +39,16 @@ class Picture:
 
 
 class Tray:
-    """Pictures in order. on_change() is called after every change."""
+    """Pictures in order. on_change() is called after every change.
+
+    May be used from several threads. `pictures` is never changed in place: who has got the list keeps it as it was.
+    """
 
     def __init__(self, on_change=lambda: None):
         self.pictures = []
         self.on_change = on_change
         self._keys = itertools.count(1)
+        self._lock = threading.RLock()  # on_change may come back in
 
     @property
     def images(self):
@@ -58,26 +64,23 @@ class Tray:
         kind = _kind(source)
         image = samples[source] if kind == "sample" else load_image(source)
         picture = Picture(next(self._keys), image, name or _name(source, kind, image), kind, source)
-        self.pictures.append(picture)
-        self.on_change()
+        self._change(lambda pictures: [*pictures, picture])
         return picture
 
     def remove(self, key):
-        self.pictures = [picture for picture in self.pictures if picture.key != key]
-        self.on_change()
+        self._change(lambda pictures: [picture for picture in pictures if picture.key != key])
 
     def move(self, key, by):
         """Move a picture by so many places; it stops at the ends."""
-        place = next((i for i, picture in enumerate(self.pictures) if picture.key == key), None)
-        if place is None:  # removed a moment ago
-            return
-        picture = self.pictures.pop(place)
-        self.pictures.insert(min(max(place + by, 0), len(self.pictures)), picture)
-        self.on_change()
+        self._change(lambda pictures: _moved(pictures, key, by))
 
     def clear(self):
-        self.pictures = []
-        self.on_change()
+        self._change(lambda pictures: [])
+
+    def _change(self, changed):
+        with self._lock:
+            self.pictures = changed(self.pictures)
+            self.on_change()
 
     def as_code(self, folder=FOLDER):
         """A Python expression for each picture, list of str.
@@ -95,6 +98,15 @@ def add_all(tray, sources):
     for source in sources if isinstance(sources, (list, tuple)) else [sources]:
         tray.add(source)
     return tray
+
+
+def _moved(pictures, key, by):
+    place = next((place for place, picture in enumerate(pictures) if picture.key == key), None)
+    if place is None:  # removed a moment ago
+        return pictures
+    others = [picture for picture in pictures if picture.key != key]
+    there = min(max(place + by, 0), len(others))
+    return [*others[:there], pictures[place], *others[there:]]
 
 
 def _kind(source):
@@ -124,20 +136,25 @@ def _expression(picture, folder):
 
 
 def _write(picture, folder):
-    """The file of a picture that came without one. The same picture is not written twice, others stay."""
-    stem = re.sub(r"[^\w.-]+", "-", Path(picture.name).stem).strip("-.") or "picture"
-    if picture.kind == "upload":
-        content, ending = bytes(picture.source), Path(picture.name).suffix or ".png"
-    else:
-        content, ending = _png(picture.image), ".png"
+    """The file of a picture that came without one. The same picture is not written twice, others stay.
+
+    The name is a stranger's: it must not lead out of the folder, nor make a program of the file.
+    """
+    stem = re.sub(r"[^\w.-]+", "-", Path(picture.name).stem)[:_LONGEST].strip("-.") or "picture"
+    ending = Path(picture.name).suffix.lower()
+    if picture.kind != "upload" or ending not in Image.registered_extensions():
+        ending = ".png"
+    content = bytes(picture.source) if picture.kind == "upload" else _png(picture.image)
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         path = folder / f"{stem}{'' if number == 1 else f'-{number}'}{ending}"
-        if not path.exists():
-            path.write_bytes(content)
+        try:
+            with path.open("xb") as file:  # fails where something is there, even if it came this moment
+                file.write(content)
             return path
-        if path.read_bytes() == content:
-            return path
+        except FileExistsError:
+            if path.is_file() and path.read_bytes() == content:
+                return path
 
 
 def _png(image):

@@ -13,7 +13,6 @@ import ipywidgets as widgets
 from traitlets import Bool, Unicode
 
 from ..errors import Phi3VError
-from ..upload import uploaded_files
 from .inbox import MAX_FILE, Inbox
 
 try:
@@ -21,7 +20,7 @@ try:
 except ImportError:
     anywidget = None
 
-__all__ = ["MAX_FILE", "copy_button", "drop_zone", "has_anywidget", "thumbnail"]
+__all__ = ["MAX_FILE", "copy_button", "drop_zone", "has_anywidget", "take_files", "thumbnail"]
 
 _FOLDER = Path(__file__).parent
 _Base = anywidget.AnyWidget if anywidget else widgets.DOMWidget
@@ -78,13 +77,11 @@ class DropZone(_Base):
 def _upload_button(on_file, on_note):
     upload = widgets.FileUpload(accept="image/*", multiple=True, description="Choose pictures")
     upload.layout.width = "auto"
-    # The value is emptied at once, or the pictures would be saved with the notebook; that changes it again.
     inbox = Inbox(lambda _: None, on_file, on_note)
 
     def on_value(_):
-        files = uploaded_files(upload.value)
+        files = take_files(upload)
         if files:
-            _empty(upload)
             inbox.take(files)
 
     upload.observe(on_value, "value")
@@ -92,8 +89,26 @@ def _upload_button(on_file, on_note):
     return widgets.VBox([upload.add_class("p3v-upload"), hint])
 
 
+def take_files(upload):
+    """Take the files out of a FileUpload: list of (name, bytes).
+
+    To be called when its value changes. It is emptied at once, or the pictures would be saved with the notebook; as
+    that changes the value again, this is called again, and gives [].
+    """
+    files = uploaded_files(upload.value)
+    if files:
+        _empty(upload)
+    return files
+
+
+def uploaded_files(value):
+    """The value of a FileUpload -> list of (file name, bytes), in ipywidgets 7 and 8 alike."""
+    if isinstance(value, dict):  # 7: {name: {"content": bytes, ...}}
+        return [(name, bytes(entry["content"])) for name, entry in value.items()]
+    return [(entry["name"], bytes(entry["content"])) for entry in value]  # 8: ({"name", "content", ...}, ...)
+
+
 def _empty(upload):
-    """Take the files out of a FileUpload, of ipywidgets 7 or 8."""
     if isinstance(upload.value, dict):  # 7: three traits hold it, and the value is made of them
         upload.data, upload.metadata = [], []
         upload.set_trait("value", {})
