@@ -28,7 +28,7 @@ CPU_ONLY = $(if $(TORCH),,$(shell [ "$$(uname -s)" = Linux ] && ! nvidia-smi -L 
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 REACHABLE := import urllib.request as r; r.urlopen('$(CPU_INDEX)/torch/', timeout=5)
 
-.PHONY: help install lab browser test test-oldest demo train notebooks clean
+.PHONY: help install lab browser test test-oldest demo train notebooks screenshots clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -40,7 +40,7 @@ lab: install  ## open JupyterLab at the first notebook
 	$(PY) -m jupyterlab $(LAB_ARGS) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --ServerApp.tornado_settings="{'websocket_max_message_size': 209715200}"
 
-BROWSERS := chromium google-chrome google-chrome-stable
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 
 browser:  ## get a Chromium for the tests that drive JupyterLab, where apt-get can
 	@for name in $(BROWSERS); do if command -v $$name >/dev/null 2>&1; then exit 0; fi; done; \
@@ -69,6 +69,9 @@ train: install  ## train the tiny model from nothing; goes on where it was stopp
 
 notebooks: install  ## run the notebooks, keep their outputs, renew their bars and the README's table
 	$(PY) tests/nbtools.py $(ONLY)
+
+screenshots: install browser  ## take the README's pictures of the forms anew
+	PYTHONPATH=tests $(PY) tests/screenshots.py
 
 clean:  ## remove .venv, and that of test-oldest
 	rm -rf $(VENV) .venv-oldest

@@ -214,6 +214,28 @@ def test_a_chat_with_a_picture_added_and_a_question_edited(open_notebook, tmp_pa
     assert "And both?" in notebook.find("turn").nth(1).inner_text()
 
 
+def test_two_answers_side_by_side(open_notebook):
+    compare = "form = p3v.compare_ui(model, images=['shapes_1', 'stock_chart'], question='What?')\nform"
+    notebook = open_notebook(LOAD, compare)
+    notebook.find("area").wait_for()
+    notebook.python("for settings in form._settings: settings._length.value = 20")
+    notebook.find("run").click()
+    notebook.until("form.results")
+    notebook.find("verdict").get_by_text(notebook.python("print(form.results[0]['verdict'])")).wait_for()
+    left, right = notebook.find("left-answer"), notebook.find("right-answer")
+    assert left.inner_text() == notebook.python("print(form.results[0]['left']['answer'])")
+    marked = [side.locator("mark").count() for side in (left, right)]
+    same = notebook.python("print(form.results[0]['left']['answer'] == form.results[0]['right']['answer'])")
+    assert (sum(marked) == 0) == (same == "True")
+    one, two = left.bounding_box(), right.bounding_box()
+    assert one["x"] + one["width"] <= two["x"] and abs(one["y"] - two["y"]) < 30
+    notebook.page.set_viewport_size({"width": 560, "height": 900})
+    notebook.page.wait_for_function(
+        "() => document.querySelector('.p3v-left-answer').getBoundingClientRect().bottom"
+        " <= document.querySelector('.p3v-right-answer').getBoundingClientRect().top"
+    )
+
+
 def test_an_interrupted_and_a_restarted_kernel(open_notebook, tmp_path):
     chat = CHAT.replace("model)", f"model, 'shapes_1', keep={str(tmp_path / 'talk.json')!r})")
     notebook = open_form(open_notebook, chat, tokens=3000)

@@ -136,28 +136,36 @@ def test_a_large_file_passes_the_default_limit_of_messages(open_notebook, tmp_pa
     notebook.find("progress").wait_for(state="hidden")
 
 
-def test_ctrl_enter_runs_with_all_that_was_typed_and_not_the_cell(open_notebook):
+def test_ctrl_enter_runs_with_all_that_was_typed(open_notebook):
     # A form that is busy after each key: what is typed meanwhile waits in the page.
-    slow = "import time; question.observe(lambda _: time.sleep(0.3), 'value')"
+    slow = "import time; question.observe(lambda _: time.sleep(0.2), 'value')"
     notebook = open_notebook(SETUP, FORM, slow)
-    page = notebook.page
-    counts = [cell["execution_count"] for cell in notebook.cells]
-    notebook.find("question").locator("textarea").focus()
     text = "What is shown in this picture?"
-    page.keyboard.type(text)
-    page.keyboard.press("Control+Enter")
-    notebook.until("runs")
-    assert notebook.python("print(runs)") == str([text])
-    notebook.find("area").focus()
-    page.keyboard.press("Control+Enter")
-    notebook.until("len(runs) == 2")
-    page.locator(".jp-Cell").last.locator(".cm-content").focus()
-    page.keyboard.press("Control+Enter")  # beside the form, the key is JupyterLab's
+    for times in range(1, 6):
+        notebook.python("question.value = ''")
+        notebook.page.wait_for_function("() => document.querySelector('.p3v-question textarea').value === ''")
+        notebook.find("question").locator("textarea").focus()
+        notebook.page.keyboard.type(text)
+        notebook.page.keyboard.press("Control+Enter")
+        notebook.until(f"len(runs) == {times}")
+    assert notebook.python("print(runs)") == str([text] * 5)
+
+
+def test_ctrl_enter_runs_the_cell_only_outside_the_form(open_notebook):
+    notebook = open_notebook(SETUP, FORM, "1 + 1")
+    counts = [cell["execution_count"] for cell in notebook.cells]
+    for times, name in enumerate(("area", "choose", "question textarea"), start=1):
+        notebook.page.locator(f".p3v-{name}").focus()
+        notebook.page.keyboard.press("Control+Enter")
+        notebook.until(f"len(runs) == {times}")
+    notebook.page.locator(".jp-Cell").last.locator(".cm-content").focus()
+    notebook.page.keyboard.press("Control+Enter")
     notebook.page.wait_for_function(
-        f"() => jupyterapp.shell.currentWidget.content.model.toJSON().cells.at(-1).execution_count > {counts[-1]}"
+        "(count) => jupyterapp.shell.currentWidget.content.model.toJSON().cells.at(-1).execution_count > count",
+        arg=counts[-1],
     )
     assert [cell["execution_count"] for cell in notebook.cells[:-1]] == counts[:-1]
-    assert notebook.python("print(len(runs))") == "2"
+    assert notebook.python("print(len(runs))") == "3"
 
 
 def test_two_views_do_nothing_twice(open_notebook):

@@ -223,3 +223,14 @@ def test_typing_does_not_wait_for_the_model(model):
     assert time.monotonic() - started < 0.5
     form.stop()
     assert job.wait(5) and find(form, "question").value == "Next?"
+
+
+def test_the_code_of_a_talk_that_leaves_it_to_chance(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    form = form_with(model, "shapes_1", length=12)
+    find(form, "temperature").value = 1.0
+    ask(form, "What?")
+    ask(form, "Why?")
+    names = {}
+    exec(form.code(), names)
+    assert names["chat"].history == form.history

@@ -108,6 +108,9 @@ def test_one_picture_under_two_questions(model):
 def test_one_picture_with_two_settings(model):
     form = form_with(model, RED, way="settings")
     lengths, temperatures, crops = (find_all(form, name) for name in ("length", "temperature", "crops"))
+    crops[0].value = 4
+    crops[0].value = 0
+    assert [field.index for field in crops] == [0, 0], "else the page shows an empty choice"
     lengths[1].value, temperatures[1].value, crops[1].value = 20, 1.2, 4
     find_all(form, "system")[1].value = "Be brief."
     left, right = ask(form)
@@ -153,7 +156,7 @@ def test_what_does_not_differ_is_there_once(model):
         settings = [column for column in find(form, "more").children[0].children]
         assert [is_seen(field) for field in questions] == [True, way == "questions"]
         assert [is_seen(column) for column in settings] == [True, way == "settings"]
-        assert questions[0].description == ("Question, left" if way == "questions" else "Question")
+        assert questions[0].description == ("Left question" if way == "questions" else "Question")
         assert len(lengths) == 2
     assert find(form, "more").selected_index == 0, "the settings are open where they are what differs"
     find(form, "way").value = "pictures"

@@ -86,6 +86,16 @@ def test_a_path_and_an_address(model, tmp_path):
     assert ask(form).answer == model.ask([path, BLUE], "What is this?", max_new_tokens=5)
 
 
+def test_enter_that_comes_before_the_last_letters(model):
+    form = form_with(model)
+    find(form, "address").value = "shap"
+    find(form, "address")._handle_custom_msg({"event": "submit"}, [])
+    time.sleep(0.1)
+    find(form, "address").value = "shapes_1"
+    until(lambda: find_all(form, "card"))
+    assert find(form, "trouble").value == "" and "1 · Three shapes" in captions(form)[0]
+
+
 @pytest.mark.parametrize(
     "typed, words", [("nowhere.png", "There is no file"), ("", "The path is empty"), (".", "folder")]
 )

@@ -125,6 +125,8 @@ def example(rng: random.Random, writer: Writer, pair: bool, room: int, render: b
     elif rng.random() < ONE_TURN:
         turns = turns[:1]
     text = writer.write(turns, shown, room, late)
+    if late and text[0].count(writer.image) < 2 * IMAGE_TOKENS:  # no room was left for the second turn
+        text = writer.write(turns[1:], shown, room)
     frames = [sight.frame(pictures.weather(rng, picture.image)) for picture in shown] if render else []
     return *text, [sight.labels(picture.canvas) for picture in shown], frames
 

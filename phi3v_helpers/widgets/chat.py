@@ -88,6 +88,9 @@ class ChatForm(parts.Form):
 
     def __init__(self, model, images=None, system=None, keep=None):
         self._model, self._system, self._keep = model, system, keep
+        self._seed = (
+            parts.new_seed()
+        )  # one for all questions, so that the code of a conversation gives it again
         self._controller, self._job = Controller(), None
         self._tray = add_all(Tray(), images)
         self._talk = read_talk(keep) if keep else Talk()
@@ -155,7 +158,7 @@ class ChatForm(parts.Form):
             self._question.value = question
         if self._is_busy():
             return self._say("The answer is still being written. Wait for its end, or stop it.")
-        question, options = self._question.value, self._settings.options
+        question, options = self._question.value, self._settings.with_seed(self._seed)
         before = self._before()
         chat = self._model.chat(self._tray.images or None, self._system, before.history, before.counts)
         job = self._controller.submit(
@@ -207,7 +210,7 @@ class ChatForm(parts.Form):
         questions = [question for question, _ in self.history]
         pictures, counts = parts.pictures_as_code(self._tray), self._talk.counts
         text = snippet.chat_code(
-            self._model, pictures, counts, questions, self._system, self._settings.options
+            self._model, pictures, counts, questions, self._system, self._settings.with_seed(self._seed)
         )
         self._code.value, self._code.layout.display = text, ""
         return text

@@ -57,8 +57,15 @@ class Comparison(parts.Form):
         )
         parts.hook(self._way, "way").observe(lambda _: self._on_way(), "value")
         self._settings = [parts.Settings(lambda: self._panel.refresh()) for _ in SIDES]
+        self._choices = [
+            widgets.VBox([widgets.HTML(_heading(side)), settings.widget])
+            for side, settings in zip(SIDES, self._settings)
+        ]
         self._panel = parts.PicturePanel(self._tray, self._tokens, on_run=self.run)
-        self._questions = [parts.hook(widgets.Textarea(question, rows=3), "question", side) for side in SIDES]
+        self._questions = [
+            parts.hook(widgets.Textarea(question, rows=3, style=parts.LABELLED), "question", side)
+            for side in SIDES
+        ]
         self._headings = [parts.hook(widgets.HTML(), f"{side}-heading") for side in SIDES]
         self._views = [parts.AnswerView(f"{side}-answer") for side in SIDES]
         self._run, self._stop = parts.run_button(self.run), parts.stop_button(self.stop)
@@ -67,7 +74,7 @@ class Comparison(parts.Form):
 
     def _rows(self):
         names = " and ".join(dict.fromkeys(model.name for model in self._models))
-        self._more = widgets.Accordion([_columns([s.widget for s in self._settings])], selected_index=None)
+        self._more = widgets.Accordion([_columns(self._choices)], selected_index=None)
         self._more.set_title(0, "Settings")
         answers = [widgets.VBox([head, view.widget]) for head, view in zip(self._headings, self._views)]
         return [
@@ -142,7 +149,7 @@ class Comparison(parts.Form):
         self._panel.complain("")
         for side, heading, view in zip(SIDES, self._headings, self._views):
             view.clear()
-            heading.value = _heading(side, particular(result, side))
+            heading.value = _heading(side, f": {particular(result, side)}")
         self._views[1].show_note("Waiting for the answer on the left…")
 
     def _end(self, result, texts):
@@ -158,11 +165,11 @@ class Comparison(parts.Form):
     def _on_way(self):
         """Show what may differ twice, and all else once."""
         way = self._way.value
-        second_settings = self._settings[1].widget
-        for control, name in ((self._questions[1], "questions"), (second_settings, "settings")):
-            control.layout.display = "" if way == name else "none"
+        for control in (self._choices[1], self._choices[0].children[0]):
+            control.layout.display = "" if way == "settings" else "none"
+        self._questions[1].layout.display = "" if way == "questions" else "none"
         for side, text in zip(SIDES, self._questions):
-            text.description = f"Question, {side}" if way == "questions" else "Question"
+            text.description = f"{side.capitalize()} question" if way == "questions" else "Question"
         if way == "settings":
             self._more.selected_index = 0
         self._panel.complain("")
@@ -179,8 +186,11 @@ def _columns(pair):
     """Two widgets side by side, or one below the other where there is no room."""
     for widget in pair:
         widget.layout.flex, widget.layout.min_width, widget.layout.width = "1 1 320px", "240px", "auto"
-    return parts.hook(widgets.HBox(pair, layout=widgets.Layout(flex_flow="row wrap")), "columns")
+    layout = widgets.Layout(flex_flow="row wrap", grid_gap="0 24px")
+    return parts.hook(widgets.HBox(pair, layout=layout), "columns")
 
 
-def _heading(side, text):
-    return f'<div style="font-weight: 600; white-space: pre-wrap">{side.capitalize()}: {markup.escape(text)}</div>'
+def _heading(side, text=""):
+    return (
+        f'<div style="font-weight: 600; white-space: pre-wrap">{side.capitalize()}{markup.escape(text)}</div>'
+    )

@@ -9,7 +9,22 @@ const HTML = `
     <div class="p3v-progress" hidden><progress aria-label="File on its way"></progress> <span></span></div>
   </div>`;
 
+const PATIENCE = 10000; // ms
+
 const newId = () => Math.random().toString(36).slice(2);
+
+// What is typed while Python still deals with an earlier key waits in the page, and Python may deal with the messages
+// of several widgets at once. So until Python has all that was typed, "run" would ask half a question. A widget's
+// model counts its messages that are on the way; where it should not (_models and _pending_msgs are ipywidgets' own
+// affair), or where a message was lost, "run" goes off all the same.
+async function allHasArrived(manager) {
+  const end = Date.now() + PATIENCE;
+  while (Date.now() < end) {
+    const models = await Promise.allSettled(Object.values(manager?._models ?? {}));
+    if (!models.some(({ value }) => value?._pending_msgs > 0)) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
 
 export default () => {
   const files = new Map(); // by id: those that Python may still ask for
@@ -43,7 +58,6 @@ export default () => {
   function render({ model, el }) {
     el.innerHTML = HTML;
     const [area, input, progress] = [".p3v-area", "input", ".p3v-progress"].map((name) => el.querySelector(name));
-    const viewId = newId();
     const until = new AbortController(); // the view is removed: then nothing may listen any more
     const listen = (target, name, handler) =>
       target.addEventListener(name, handler, { capture: true, signal: until.signal });
@@ -103,21 +117,19 @@ export default () => {
       take(event.clipboardData.files);
     });
 
-    // The window hears of a key before JupyterLab does, which would run the cell. What was typed last may still be
-    // on its way, since widgets wait for an answer before they send on: only when Python has sent "flush" back,
-    // all of it has gone out, and "run" comes after it.
-    listen(window, "keydown", (event) => {
+    // The window hears of a key before JupyterLab does, which would run the cell.
+    listen(window, "keydown", async (event) => {
       const isRun = event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
       if (!isRun || !model.get("runs") || !isOurs(event.target)) return;
       event.preventDefault();
       event.stopPropagation();
       if (event.repeat) return;
       event.target.dispatchEvent(new Event("change", { bubbles: true })); // as if the field had been left
-      model.send({ kind: "flush", id: viewId });
+      await allHasArrived(model.widget_manager);
+      model.send({ kind: "run" });
     });
 
     model.on("msg:custom", (message) => {
-      if (message.kind === "flush" && message.id === viewId) model.send({ kind: "run" });
       if (message.kind === "done" && files.size === 0) showProgress("");
       if (message.kind === "want") {
         const share = message.at / message.size;

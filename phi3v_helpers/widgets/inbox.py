@@ -8,6 +8,7 @@ To the page: want (id, at, length, and name and size for the progress); done (id
 """
 
 import io
+import threading
 from dataclasses import dataclass
 
 from ..errors import Phi3VError
@@ -30,7 +31,8 @@ class _File:
 class Inbox:
     """send(message) reaches the page, on_file(name, content) gets what is complete, on_note(text) what went wrong.
 
-    Holds one file at most, as far as it has come.
+    Holds one file at most, as far as it has come. JupyterLab may have two messages dealt with in two threads at once:
+    here the second waits, so that on_file is never called twice at the same time.
     """
 
     def __init__(self, send, on_file, on_note):
@@ -38,9 +40,21 @@ class Inbox:
         self._queue = []  # the first is the one that is coming in
         self._data = io.BytesIO()
         self._notes = []
+        self._lock = threading.RLock()
 
     def receive(self, message, buffers=()):
         """A message from the page; one of another kind is none of ours."""
+        with self._lock:
+            self._receive(message, buffers)
+
+    def take(self, files):
+        """Files that came complete, by another way: list of (name, bytes)."""
+        with self._lock:
+            self._clear_notes()
+            for name, content in files:
+                self._hand_over(name, content)
+
+    def _receive(self, message, buffers):
         kind = message.get("kind")
         if kind == "hello":
             self._forget_the_old_page()
@@ -51,12 +65,6 @@ class Inbox:
                 self._take_piece(message["at"], buffers)
             elif kind == "lost":
                 self._give_up("could not be read to its end. Choose it again.")
-
-    def take(self, files):
-        """Files that came complete, by another way: list of (name, bytes)."""
-        self._clear_notes()
-        for name, content in files:
-            self._hand_over(name, content)
 
     def _forget_the_old_page(self):
         """A page begins with nothing: who offered what we wait for is gone."""

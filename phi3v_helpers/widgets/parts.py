@@ -5,6 +5,7 @@ Every control has a class p3v-<name>, for the tests. A function that a thread ma
 
 import random
 import threading
+import time
 
 import ipywidgets as widgets
 
@@ -15,6 +16,7 @@ from .controller import FAILED
 
 WIDE = {"width": "auto", "flex": "1 1 auto"}
 WRAP = {"flex_flow": "row wrap", "align_items": "flex-end"}
+SETTLED = 0.4  # seconds in which no letter comes in
 LABELLED = {"description_width": "initial"}
 
 
@@ -147,16 +149,24 @@ class PicturePanel:
             self._take_address()
 
     def _take_address(self):
-        typed = self._address.value.strip()
+        # In a thread: a slow site must not keep the other buttons waiting.
+        threading.Thread(target=self._fetch, daemon=True).start()
+
+    def _fetch(self):
+        typed = self._settled()
         if not typed:
             return self.complain("The path is empty. Type the path or the address of a picture.")
         self._trouble.value = markup.quiet(f"Fetching {typed}…")
-        # A slow site must not keep the other buttons waiting.
-        threading.Thread(target=self._fetch, args=(typed,), daemon=True).start()
-
-    def _fetch(self, typed):
         if self._take(typed) and self._address.value.strip() == typed:
             self._address.value = ""
+
+    def _settled(self):
+        """What was typed, to its end: a page sends Enter at once, and the last letters only when it hears from us."""
+        typed = None
+        while typed != self._address.value:
+            typed = self._address.value
+            time.sleep(SETTLED)
+        return typed.strip()
 
     def _open_gallery(self, change):
         if change["new"] and not self._gallery.children:
@@ -193,7 +203,7 @@ class Settings:
             layout=widgets.Layout(width="22em"),
         )
         self._crops = widgets.Dropdown(
-            options=[("as the model's card advises", None), ("up to 4", 4), ("up to 16", 16)],
+            options=[("as the model's card advises", 0), ("up to 4", 4), ("up to 16", 16)],
             description="Tiles of a picture",
             style=LABELLED,
             layout=widgets.Layout(width="22em"),
@@ -221,12 +231,12 @@ class Settings:
 
     @property
     def num_crops(self):
-        return self._crops.value
+        return self._crops.value or None  # a Dropdown takes None for "nothing is chosen"
 
     @property
     def options(self):
         """What is to be given to `ask`, a dict; what it would take anyway is left out."""
-        chosen = {"max_new_tokens": self._length.value, "num_crops": self._crops.value}
+        chosen = {"max_new_tokens": self._length.value, "num_crops": self.num_crops}
         if self._temperature.value > 0:
             chosen["temperature"] = round(self._temperature.value, 1)
         return {name: value for name, value in chosen.items() if value is not None}

@@ -66,9 +66,7 @@ class DropZone(_Base):
         self.on_msg(lambda _, message, buffers: self._receive(message, buffers))
 
     def _receive(self, message, buffers):
-        if message["kind"] == "flush":  # see drop_zone.js
-            self.send(message)
-        elif message["kind"] == "run":
+        if message["kind"] == "run":
             self._on_run()
         else:
             self._inbox.receive(message, buffers)
