@@ -180,12 +180,12 @@ class Lab:
         for session in self.api("sessions"):
             self.api(f"sessions/{session['id']}", "DELETE")
 
-    def write(self, cells):
+    def write(self, cells, name=None):
         """A new notebook with these code cells; returns its path."""
         nb = nbformat.v4.new_notebook()
         nb.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nb.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
-        path = self.notebooks / f"{len(list(self.notebooks.iterdir()))}.ipynb"
+        path = self.notebooks / f"{name or len(list(self.notebooks.iterdir()))}.ipynb"
         nbformat.write(nb, path)
         return path
 

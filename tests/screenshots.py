@@ -13,14 +13,14 @@ SHOTS = {  # name: (cells, code that brings the form to where it is shown, heigh
     "playground": (
         [
             LOAD,
-            'form = p3v.playground(model, ["shapes_1", "shapes_2"], "What is difference in this two images?")\nform',
+            'form = p3v.playground(model, "shapes_1", "What shapes are in the image?")\nform',
         ],
         "form.run().wait(120)",
         1000,
     ),
     "chat": (
         [LOAD, 'form = p3v.chat_ui(model, "shapes_1")\nform'],
-        "form.ask('How many shapes are there?').wait(120); form.ask('What colour is the star?').wait(120)",
+        "form.ask('What shapes are in the image?').wait(120); form.ask('Describe this image.').wait(120)",
         1000,
     ),
     "compare": (
@@ -38,13 +38,12 @@ def take(lab, browser, name, dark):
     cells, code, height = SHOTS[name]
     page = browser.new_page(base_url=lab.url, viewport={"width": 1000, "height": height})
     page.set_default_timeout(PATIENCE * 1000)
-    notebook = Notebook(page, lab, lab.write(cells))
+    notebook = Notebook(page, lab, lab.write(cells, f"{name}{'-dark' if dark else ''}"))
     notebook.open()
     notebook.command("apputils:change-theme", {"theme": f"JupyterLab {'Dark' if dark else 'Light'}"})
     notebook.run()
     notebook.find("area").wait_for()
     notebook.python(code)
-    notebook.find("status").first.wait_for()
     page.wait_for_timeout(2000)  # thumbnails
     page.screenshot(path=FOLDER / f"{name}-{'dark' if dark else 'light'}.png")
     page.close()

@@ -148,7 +148,7 @@ def test_everything_from_the_keyboard(open_notebook):
 
 def test_every_control_has_a_name(open_notebook):
     notebook = open_form(open_notebook)
-    notebook.python("form._tray.add('shapes_1'); form.children[-1].selected_index = 1")
+    notebook.python("form._tray.add('shapes_1'); form.children[-1].selected_index = 0")
     notebook.find("remove").wait_for()
     nameless = notebook.page.evaluate(
         """() => [...document.querySelectorAll('.p3v-form :is(button, input, textarea, select, img)')]

@@ -20,6 +20,7 @@ READY = {
     "Title and author": QUESTIONS[1][1],
     "Compare two pictures": QUESTIONS[2][1],
 }
+PROMPT_STYLE = "white-space: pre-wrap; margin: 0; line-height: 1.3; max-height: 12em; overflow: auto"
 SHOWN = 50  # entries of the history that are shown; the list itself has all
 
 
@@ -83,8 +84,10 @@ class Playground(parts.Form):
         self._question.observe(lambda _: self._refresh(), "value")
 
     def _rows(self):
-        more = widgets.Accordion([self._prompt, self._settings.widget, self._past], selected_index=None)
-        for place, title in enumerate(("The prompt, as the model sees it", "Settings", "History")):
+        seen = widgets.Accordion([self._prompt], selected_index=0)
+        seen.set_title(0, "The prompt, as the model sees it")
+        more = widgets.Accordion([self._settings.widget, self._past], selected_index=None)
+        for place, title in enumerate(("Settings", "History")):
             more.set_title(place, title)
         return [
             widgets.HTML(markup.quiet(f"You are asking {self._model.name}.")),
@@ -92,6 +95,7 @@ class Playground(parts.Form):
             self._ready,
             self._question,
             self._facts,
+            seen,
             widgets.HBox([self._run, self._stop, self._copy]),
             self._view.widget,
             self._code,
@@ -152,7 +156,7 @@ class Playground(parts.Form):
 
     def _refresh(self):
         prompt = markup.escape(self._prompt_text())
-        self._prompt.value = f'<pre style="white-space: pre-wrap; margin: 0">{prompt}</pre>'
+        self._prompt.value = f'<pre style="{PROMPT_STYLE}">{prompt}</pre>'
         self._facts.value = parts.facts(self._model, self._make_prompt, self._tray.images, self._settings)
 
     def _make_prompt(self):
