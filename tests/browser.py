@@ -210,7 +210,7 @@ def free_port():
 
 # Clicking a cell and pressing keys is lost now and then while JupyterLab still starts; its own commands are not.
 READY = """async () => {
-  await jupyterapp.started;
+  await jupyterapp.restored;
   const panel = jupyterapp.shell.currentWidget;
   await panel.context.ready;
   await panel.sessionContext.ready;
@@ -234,7 +234,9 @@ class Notebook:
     """A notebook in an open page (`page`, of Playwright)."""
 
     def __init__(self, page, lab, path):
-        self.page, self.path, self._lab = page, path, lab
+        self.page, self.lab, self.path = page, lab, path
+        # Else Chromium is told to hand over its choosers only when one is expected: a quick key comes first.
+        page.on("filechooser", lambda _: None)
 
     def open(self):
         self.page.goto(f"/doc/tree/{self.path.name}?reset")

@@ -150,6 +150,7 @@ def test_every_control_has_a_name(open_notebook):
     notebook = open_form(open_notebook)
     notebook.python("form._tray.add('shapes_1'); form.children[-1].selected_index = 0")
     notebook.find("remove").wait_for()
+    notebook.find("thumbnail").get_by_role("img", name=re.compile("circle|square|star")).wait_for()
     nameless = notebook.page.evaluate(
         """() => [...document.querySelectorAll('.p3v-form :is(button, input, textarea, select, img)')]
           .filter((e) => e.offsetParent && e.type !== 'file'
