@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from phi3v_helpers import build_prompt
 from phi3v_helpers.model import Phi3VForCausalLM, Phi3VProcessor
 from training import data, pictures, questions, samples, sight, words
 from training.canvas import CHARS, COLOURS, KINDS, NOWHERE, TOKENS, Canvas
 from training.schedule import Schedule, load, save
 from training.shape import model_config
 from training.tokenizer import build
+from training.train_tongue import thin
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "phi3v_helpers" / "tiny"
@@ -157,6 +159,57 @@ def test_answers_know_where_they_were_read():
             chars = (one, two)[spot // TOKENS**2].canvas.chars
             h, w = chars.shape[0] // TOKENS, chars.shape[1] // TOKENS
             assert CHARS.index(char) + 1 in chars[h * row : h * row + h, w * column : w * column + w]
+
+
+def test_answers_know_where_the_shapes_are():
+    scene = draw("scene", 1)
+    answer = questions.tell(scene)
+    spots = data.where_read(answer, [scene])
+    for cell, colour, kind in scene.facts["shapes"]:
+        words = f"{colour} {kind} {pictures.PLACES[cell]}"
+        spot = spots[answer.index(words)]
+        row, column = divmod(spot, TOKENS)
+        grid = scene.canvas.kinds
+        size = grid.shape[0] // TOKENS
+        near = grid[size * row : size * (row + 1), size * column : size * (column + 1)]
+        assert KINDS.index(kind) + 1 in near, "the middle of the shape"
+
+
+def test_a_picture_that_comes_with_the_second_question(tokenizer, processor):
+    one, two = draw("scene", 1), draw("scene", 2)
+    turns = [("One?", "A first answer."), ("And this?", "A second one.")]
+    ids, labels, _ = data.Writer(tokenizer).write(turns, [one, two], 1000, late=True)
+    prompt = build_prompt("And this?", [1, 1], history=turns[:1])
+    # "<|end|>" and what follows it are written by the chat format, not by the model
+    expected = processor(prompt, [one.image, two.image], return_tensors="pt")["input_ids"][0].tolist()
+    assert ids[: len(expected)] == expected
+    assert (
+        tokenizer.decode([i for i in labels if i != data.IGNORE])
+        == "A first answer.<|end|>A second one.<|end|>"
+    )
+
+
+def test_every_row_holds_all_its_pictures(tokenizer, monkeypatch):
+    """Also where there is no room left for the second question and the picture that comes with it."""
+    monkeypatch.setattr(data, "LATE", 1.0)
+    writer, rng = data.Writer(tokenizer), random.Random(0)
+    for room in (2 * data.IMAGE_TOKENS + 20, 2 * data.IMAGE_TOKENS + 60, 1000):
+        for _ in range(10):
+            ids, _, _, tables, _ = data.example(rng, writer, True, room, False)
+            assert ids.count(writer.image) == len(tables) * data.IMAGE_TOKENS
+
+
+@pytest.mark.parametrize("luck, left", [(0.0, "global"), (0.5, "crop"), (0.99, "both")])
+def test_one_view_of_each_picture_is_left_out(luck, left):
+    n, crop = data.IMAGE_TOKENS, TOKENS * (TOKENS + 1)
+    is_image = torch.zeros(2, 2 * n + 30, dtype=torch.bool)
+    is_image[0, 5 : 5 + n] = is_image[0, 10 + n : 10 + 2 * n] = True
+    is_image[1, 3 : 3 + n] = is_image[1, 20 + n : 20 + 2 * n] = True
+    kept = thin(is_image, luck)
+    assert kept[~is_image].all() and kept.sum(1).tolist() == [kept[0].sum().item()] * 2
+    first = kept[0, 5 : 5 + n]
+    wanted = {"global": (0, 0, crop), "crop": (crop, 0, 0), "both": (crop, 1, crop)}[left]
+    assert (first[:crop].sum(), first[crop], first[crop + 1 :].sum()) == wanted
 
 
 def test_shipped_tokenizer_and_config_are_those_of_the_code(tokenizer, processor):
