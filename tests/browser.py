@@ -254,7 +254,7 @@ class Notebook:
         """Run all cells; none may fail."""
         self.command("notebook:run-all-cells")
         for cell in self.cells:
-            for output in cell["outputs"]:
+            for output in cell.get("outputs", []):
                 assert output["output_type"] != "error", "\n".join(output["traceback"])
 
     @property
