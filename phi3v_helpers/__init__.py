@@ -17,6 +17,7 @@ _HOME = {
     "Phi3Vision": "vision",
     "Answer": "answers",
     "Chat": "chat",
+    "memory": "memory_use",
     "build_prompt": "prompts",
     "load_image": "images",
     "playground": "widgets.playground",

@@ -9,15 +9,21 @@ class Answer(str):
     model: name of the model that gave it. prompt_tokens, new_tokens: int, tokens read and written.
     seconds: float, for preparing the pictures, reading the prompt and writing.
     finished: True where the model ended its answer, False where it was stopped or cut at max_new_tokens.
+    reused_tokens: int, tokens of the prompt that were known from questions before, and not computed again.
+    parts: dict, where the seconds went: "pictures" (cut and encoded), "prompt" (up to the first token), "answer".
     """
 
-    def __new__(cls, text, *, model, prompt_tokens, new_tokens, seconds, finished):
+    def __new__(
+        cls, text, *, model, prompt_tokens, new_tokens, seconds, finished, reused_tokens=0, parts=None
+    ):
         answer = super().__new__(cls, text)
         answer.model = model
         answer.prompt_tokens = prompt_tokens
         answer.new_tokens = new_tokens
         answer.seconds = seconds
         answer.finished = finished
+        answer.reused_tokens = reused_tokens
+        answer.parts = dict(parts or {})
         return answer
 
     def __getnewargs_ex__(self):  # for pickle and copy

@@ -77,7 +77,8 @@ def _load(folder, name, how, num_crops):
     # A cell that is run again must not put a second copy of a big model beside the first.
     before = _loaded.get((folder, *how))
     model, processor = (before.model, before.processor) if before else read(folder, *how)
-    vision = Phi3Vision(model, processor, name, num_crops, before and before.lock)
+    shared = {"lock": before.lock, "engine": before.engine} if before else {}
+    vision = Phi3Vision(model, processor, name, num_crops, **shared)
     _loaded[(folder, *how)] = vision
     return vision
 

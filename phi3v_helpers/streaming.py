@@ -4,6 +4,7 @@ A thread and an event are the only way of stopping that works in every Jupyter k
 """
 
 import threading
+import time
 
 from transformers import StoppingCriteria, TextIteratorStreamer
 
@@ -84,10 +85,15 @@ class PieceStreamer(TextIteratorStreamer):
 
 
 class StopWhen(StoppingCriteria):
-    """Ends generation after the present token as soon as `stopped()` is true."""
+    """Ends generation after the present token as soon as `stopped()` is true.
+
+    first: when the first token was there, as `time.perf_counter()` counts; None before.
+    """
 
     def __init__(self, stopped):
         self.stopped = stopped
+        self.first = None
 
     def __call__(self, input_ids, scores, **kwargs):
+        self.first = self.first or time.perf_counter()
         return input_ids.new_full((len(input_ids),), self.stopped(), dtype=bool)

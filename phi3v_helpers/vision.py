@@ -9,14 +9,17 @@ from dataclasses import dataclass
 import torch
 
 from .answers import Answer, TokenCount
+from .batches import in_batches
 from .chat import Chat
+from .engine import Engine
 from .errors import ImageError, Phi3VError, PromptError
 from .images import load_images
+from .memory_use import alive
 from .prompts import IMAGE_TAG, build_prompt
 from .streaming import StopWhen, Stream
 
-ENDS = ("<|end|>", "<|endoftext|>")  # either ends an answer
 TINY_BELOW = 100_000_000  # parameters; Phi-3-vision has 4.15 billion
+LOOK_UP = 8  # tokens that are guessed at once where `look_up` is asked for
 
 
 @dataclass(frozen=True)
@@ -29,26 +32,29 @@ class Request:
     max_new_tokens: int
     temperature: float
     seed: int | None
+    look_up: bool
 
 
 class Phi3Vision:
     """A phi3_v model with its processor. `phi3v_helpers.load` makes one.
 
     name: str for people. model, processor, tokenizer: the transformers objects.
+    load_options: dict, what to give `load` for this model again; None where it was not used.
     May be used from several threads: questions are answered one after the other.
     """
 
-    def __init__(self, model, processor, name, num_crops=None, lock=None, load_options=None):
+    def __init__(self, model, processor, name, num_crops=None, lock=None, load_options=None, engine=None):
         self.model = model.eval()
         self.processor = processor
+        self.engine = engine or Engine(model, processor)
         self.tokenizer = processor.tokenizer
         self.name = name
         self.is_tiny = model.num_parameters() < TINY_BELOW
         self._num_crops = _whole(num_crops, "num_crops") if num_crops is not None else None
-        self.load_options = (
-            load_options  # dict: what to give `load` for this model again; None where it was not used
-        )
-        self.lock = lock or threading.Lock()  # whoever uses the model or the tokenizer holds it
+        self.load_options = load_options
+        # Whoever uses the model, the tokenizer or what is kept holds it.
+        self.lock = lock or threading.Lock()
+        alive.add(self)
 
     @property
     def device(self):
@@ -76,6 +82,9 @@ class Phi3Vision:
                 was given, else 16 for one picture and 4 for several, as the model's card advises; the tiny
                 model has a number of its own.
             seed: int that makes answers with a temperature repeatable; None.
+            look_up: True guesses several tokens at once from what the prompt has after the same words, and keeps
+                those that the model would have written. The same answer, sooner where it repeats the prompt; False.
+        Pictures, and beginnings of conversations, that were read before are not computed again, see `p3v.memory`.
         Returns an Answer.
         Raises ImageError: a picture that cannot be read. PromptError: an option out of range, tags that do
         not match, too long for the context. Phi3VError: out of memory.
@@ -89,6 +98,20 @@ class Phi3Vision:
         images, question, options, errors: as in `ask`. Returns a Stream, an iterator of str.
         """
         return self.run_stream(self.request(load_images(images), question, **options), stop)
+
+    def ask_many(self, pairs, *, at_once=None, progress=True, **options):
+        """Ask many questions, several of them at a time: sooner than one by one, with the same answers.
+
+        pairs: iterable of (images, question), both as in `ask`.
+        at_once: int, the most that are computed together; None is as many as there is memory for, 16 at most.
+        progress: show a progress bar.
+        options: as in `ask`, for all of them; not look_up. With a temperature the answers depend on `at_once`.
+        Returns an iterator of one Answer for each pair, in their order, each as soon as it and those before are there.
+        `seconds` of an Answer is its share of those of its batch.
+        Raises, while iterating, what `ask` raises, with the number of the pair.
+        """
+        at_once = at_once if at_once is None else _whole(at_once, "at_once")
+        return in_batches(self, pairs, at_once, progress, options)
 
     def chat(self, images=None, system=None, history=(), image_counts=None):
         """A Chat about these pictures: question after question, each knowing what was said.
@@ -123,10 +146,15 @@ class Phi3Vision:
 
     def memory(self, tokens):
         """What the device needs for so many tokens, at least: (bytes of the weights, bytes of keys and values)."""
-        weights = sum(part.numel() * part.element_size() for part in self.model.parameters())
+        weights = self.model.get_memory_footprint(return_buffers=False)
         config = self.model.config
         width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
         return weights, 2 * config.num_hidden_layers * width * int(tokens) * self.dtype.itemsize
+
+    def forget(self):
+        """Let go of everything that is kept for later questions: see `p3v.memory`."""
+        with self.lock:
+            self.engine.kept.clear()
 
     def request(
         self,
@@ -140,6 +168,7 @@ class Phi3Vision:
         temperature=0.0,
         num_crops=None,
         seed=None,
+        look_up=False,
     ):
         """Check a question about a list of PIL images. Returns a Request; raises PromptError.
 
@@ -158,28 +187,51 @@ class Phi3Vision:
             max_new_tokens=_whole(max_new_tokens, "max_new_tokens"),
             temperature=float(temperature),
             seed=seed,
+            look_up=bool(look_up),
         )
 
     def run(self, request, stopped=lambda: False, streamer=None):
         """Answer a Request. `stopped()` is asked after every token. Returns an Answer; raises Phi3VError."""
-        with self._turn(stopped) as mine, advice_for_memory():
+        with self._turn(stopped) as mine, advice_for_memory(self.engine.kept.clear):
             if not mine:
                 return Answer("", model=self.name, prompt_tokens=0, new_tokens=0, seconds=0.0, finished=False)
             started = time.perf_counter()
             self._check_length(request)
-            inputs = self.processor(
-                request.prompt, request.images or None, num_crops=request.num_crops, return_tensors="pt"
-            ).to(self.device, self.dtype)
-            length = inputs["input_ids"].shape[1]
-            new = self._generate(inputs, request, stopped, streamer)[0, length:]
-            return Answer(
-                self.tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False),
-                model=self.name,
-                prompt_tokens=length,
-                new_tokens=len(new),
-                seconds=time.perf_counter() - started,
-                finished=len(new) > 0 and int(new[-1]) in self._end_ids(),
+            inputs = self.engine.read(request.prompt, request.images, request.num_crops)
+            encoded, watch = time.perf_counter(), StopWhen(stopped)
+            with self._random_numbers(request):
+                written = self.engine.write(
+                    inputs, request.max_new_tokens, [watch], streamer, **_decoding(request)
+                )
+            ended = time.perf_counter()
+            first = watch.first or ended
+            return self._answer(
+                inputs,
+                written.ids,
+                seconds=ended - started,
+                reused_tokens=written.reused,
+                parts={"pictures": encoded - started, "prompt": first - encoded, "answer": ended - first},
             )
+
+    def run_many(self, requests):
+        """The Answers to several Requests with the same options, computed together. Raises Phi3VError."""
+        with self.lock, advice_for_memory(self.engine.kept.clear):
+            started = time.perf_counter()
+            batch = [self.engine.read(one.prompt, one.images, one.num_crops) for one in requests]
+            with self._random_numbers(requests[0]):
+                ids = self.engine.write_many(batch, requests[0].max_new_tokens, **_decoding(requests[0]))
+            seconds = (time.perf_counter() - started) / len(batch)
+            return [self._answer(inputs, new, seconds=seconds) for inputs, new in zip(batch, ids)]
+
+    def _answer(self, inputs, ids, **about):
+        return Answer(
+            self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False),
+            model=self.name,
+            prompt_tokens=len(inputs.ids),
+            new_tokens=len(ids),
+            finished=len(ids) > 0 and ids[-1] in self.engine.ends,
+            **about,
+        )
 
     def run_stream(self, request, stop=None, keep=None):
         """As `run`, in a thread: a Stream. keep: called with the Answer, whole or stopped."""
@@ -199,27 +251,14 @@ class Phi3Vision:
         finally:
             self.lock.release()
 
-    def _generate(self, inputs, request, stopped, streamer):
-        sampling = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
-        if request.temperature > 0:
-            sampling = {"do_sample": True, "temperature": request.temperature}
+    @contextmanager
+    def _random_numbers(self, request):
+        """Those of the seed; the caller's go on afterwards as if we had not been there."""
         devices = [self.device] if self.device.type == "cuda" else []
-        # The caller's random numbers go on as if we had not been there.
-        with torch.inference_mode(), torch.random.fork_rng(devices, enabled=request.seed is not None):
+        with torch.random.fork_rng(devices, enabled=request.seed is not None):
             if request.seed is not None:
                 torch.manual_seed(request.seed)
-            return self.model.generate(
-                **inputs,
-                **sampling,
-                max_new_tokens=request.max_new_tokens,
-                eos_token_id=self._end_ids(),
-                pad_token_id=self._end_ids()[-1],
-                stopping_criteria=[StopWhen(stopped)],
-                streamer=streamer,
-            )
-
-    def _end_ids(self):
-        return self.tokenizer.convert_tokens_to_ids(list(ENDS))
+            yield
 
     def _crops(self, given, images):
         """The card's advice unless something else is asked for."""
@@ -243,6 +282,11 @@ class Phi3Vision:
             what, _, advice = str(error).partition(". ")
             raise ImageError(f"Picture {number}: {what}.", advice) from error
 
+    def check(self, request):
+        """Raise PromptError where a Request is too long for the context."""
+        with self.lock:
+            self._check_length(request)
+
     def _check_length(self, request):
         count = self._count(request.prompt, request.images, request.num_crops)
         room = self.context
@@ -258,14 +302,23 @@ class Phi3Vision:
         return f"Phi3Vision: {self.name} on {self.device}, {dtype}, {self.attention}"
 
 
+def _decoding(request):
+    """The Request's way of choosing tokens, in the words of `generate`."""
+    if request.temperature > 0:
+        return {"do_sample": True, "temperature": request.temperature}
+    greedy = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
+    return greedy | ({"prompt_lookup_num_tokens": LOOK_UP} if request.look_up else {})
+
+
 @contextmanager
-def advice_for_memory():
-    """Turns every "out of memory" of the devices into a Phi3VError."""
+def advice_for_memory(let_go=lambda: None):
+    """Turns every "out of memory" of the devices into a Phi3VError, after `let_go()`."""
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not re.search("out of memory|allocate memory", str(error)):
             raise
+        let_go()
         raise Phi3VError(
             "The memory of the device is full.",
             "Use fewer pictures or a smaller num_crops, end other programs that use it, or take the tiny "

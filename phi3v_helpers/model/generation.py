@@ -36,6 +36,7 @@ class Phi3VGeneration(GenerationMixin):
         attention_mask=None,
         pixel_values=None,
         image_sizes=None,
+        image_features=None,
         **kwargs,
     ):
         """Inputs of one step. Pictures go along only where their tokens do: with the prompt."""
@@ -48,10 +49,23 @@ class Phi3VGeneration(GenerationMixin):
             self, input_ids, past_key_values=past_key_values, attention_mask=attention_mask, **kwargs
         )
         ids = inputs.get("input_ids")
-        if pixel_values is not None and ids is not None and ids.shape[1] > 1:
-            if image_places(ids, self.config.image_token_id).any():
-                inputs.update(pixel_values=pixel_values, image_sizes=image_sizes)
+        if ids is None or ids.shape[1] == 1 or not image_places(ids, self.config.image_token_id).any():
+            return inputs
+        if image_features is not None:
+            inputs.update(image_features=self._newest_features(image_features, input_ids, ids))
+        elif pixel_values is not None:
+            inputs.update(pixel_values=pixel_values, image_sizes=image_sizes)
         return inputs
+
+    def _newest_features(self, image_features, input_ids, ids):
+        """The features for `ids`, the last columns of `input_ids`: keys and values of the others are cached."""
+        if ids.shape == input_ids.shape:
+            return image_features
+        token = self.config.image_token_id
+        whole = image_places(input_ids, token).sum(-1).tolist()
+        newest = image_places(ids, token).sum(-1).tolist()
+        rows = torch.cat(list(image_features)).split(whole)
+        return [row[len(row) - count :] for row, count in zip(rows, newest) if count]
 
     def _for_all_tokens(self, input_ids, position_ids=None, **kwargs):
         """The arguments of a step, changed from those of its newest token to those of all tokens."""
@@ -76,13 +90,22 @@ class Phi3VGeneration(GenerationMixin):
         self, expand_size=1, is_encoder_decoder=False, input_ids=None, **kwargs
     ):
         """Repeat every row `expand_size` times, for beams or samples, and with each row its pictures."""
-        pictures = {key: kwargs.pop(key) for key in ("pixel_values", "image_sizes") if key in kwargs}
-        if expand_size > 1 and pictures.get("pixel_values") is not None:
-            tokens = [self.config.num_image_tokens(*size) for size in pictures["image_sizes"].tolist()]
-            rows = pictures_of_rows(input_ids, tokens, self.config.image_token_id)
+        names = ("pixel_values", "image_sizes", "image_features")
+        pictures = {key: kwargs.pop(key) for key in names if kwargs.get(key) is not None}
+        if expand_size > 1 and pictures:
+            rows = pictures_of_rows(input_ids, self._tokens_of(pictures), self.config.image_token_id)
             order = [picture for row in rows for _ in range(expand_size) for picture in row]
-            pictures = {key: value[order] for key, value in pictures.items()}
+            pictures = {
+                key: [value[picture] for picture in order] if isinstance(value, list) else value[order]
+                for key, value in pictures.items()
+            }
         input_ids, kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
         )
         return input_ids, {**kwargs, **pictures}
+
+    def _tokens_of(self, pictures):
+        """How many tokens each of the pictures has that came as arguments of `generate`."""
+        if "image_features" in pictures:
+            return [len(features) for features in pictures["image_features"]]
+        return [self.config.num_image_tokens(*size) for size in pictures["image_sizes"].tolist()]

@@ -57,7 +57,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
         own = {key: kwargs.pop(key) for key in SETTINGS if key in kwargs}
         return super().from_dict({**image_processor_dict, **own}, **kwargs)
 
-    def preprocess(self, images, num_crops=None, return_tensors=None, **kwargs):
+    def preprocess(self, images, num_crops=None, return_tensors=None, pad_crops=True, **kwargs):
         """Cut pictures into crops.
 
         Args:
@@ -65,11 +65,13 @@ class Phi3VImageProcessor(BaseImageProcessor):
                 address of one. An alpha channel is dropped, not blended, as in the published processor.
             num_crops: overrides the processor's own.
             return_tensors: "pt" or "np"; None gives torch as well.
+            pad_crops: False leaves out the zeros that no picture of this call needs.
             **kwargs: ignored, as there is nothing else to choose.
 
         Returns:
             A `BatchFeature` with, for N pictures and S = `image_size`:
-            - `pixel_values` float32 (N, num_crops + 1, 3, S, S): global view, crops row by row, zeros;
+            - `pixel_values` float32 (N, num_crops + 1, 3, S, S): global view, crops row by row, zeros up to
+              `num_crops` + 1, or with `pad_crops=False` up to the most that a picture has;
             - `image_sizes` int64 (N, 2): height and width of the padded picture in pixels, multiples of S;
             - `num_img_tokens`: list of N ints.
 
@@ -82,8 +84,12 @@ class Phi3VImageProcessor(BaseImageProcessor):
             raise ValueError("There is no picture in images: pass one or more.")
         padded = [self._fit_to_grid(picture, num_crops) for picture in pictures]
         sizes = [(picture.height, picture.width) for picture in padded]
+        room = num_crops if pad_crops else max(h * w for h, w in sizes) // self.image_size**2
+        pixel_values = torch.empty(len(padded), room + 1, 3, self.image_size, self.image_size)
+        for picture, output in zip(padded, pixel_values):
+            self._write_crops(np.array(picture), output)
         data = {
-            "pixel_values": torch.stack([self._crops(picture, num_crops) for picture in padded]),
+            "pixel_values": pixel_values,
             "image_sizes": torch.tensor(sizes, dtype=torch.long),
             "num_img_tokens": [self._tokens_of(height, width) for height, width in sizes],
         }
@@ -133,22 +139,37 @@ class Phi3VImageProcessor(BaseImageProcessor):
         canvas.paste(picture, (0, (canvas.height - picture.height) // 2))
         return canvas.transpose(Image.Transpose.TRANSPOSE) if portrait else canvas
 
-    def _crops(self, picture, num_crops):
-        """Global view, crops and zeros of one padded picture: float32 (num_crops + 1, 3, S, S)."""
+    def _write_crops(self, pixels, output):
+        """Global view, crops and zeros of a padded picture, (H, W, 3) uint8, into `output` (crops + 1, 3, S, S)."""
         size = self.image_size
-        pixels = self._normalised(picture)  # (3, H, W)
-        rows, columns = pixels.shape[1] // size, pixels.shape[2] // size
-        crops = pixels.reshape(3, rows, size, columns, size).permute(1, 3, 0, 2, 4)
-        output = torch.zeros(num_crops + 1, 3, size, size)
-        output[0] = torch.nn.functional.interpolate(pixels[None], size=(size, size), mode="bicubic")[0]
-        output[1 : 1 + rows * columns] = crops.reshape(-1, 3, size, size)
-        return output
+        rows, columns = pixels.shape[0] // size, pixels.shape[1] // size
+        output[0] = self._global_view(pixels, rows, columns)
+        blocks = pixels.reshape(rows, size, columns, size, 3).transpose(0, 2, 1, 3, 4)  # (rows, columns, S, S, 3)
+        for number in range(rows * columns):
+            self._normalise(blocks[number // columns, number % columns], output[1 + number])
+        output[1 + rows * columns :].zero_()
 
-    def _normalised(self, picture):
-        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W)
-        pixels = pixels.contiguous().to(torch.float32).div(255)
-        mean, std = (torch.tensor(values)[:, None, None] for values in (self.image_mean, self.image_std))
-        return pixels.sub_(mean).div_(std)
+    def _normalise(self, pixels, output):
+        """(h, w, 3) uint8 -> `output` (3, h, w) float32. Plane by plane, so that a plane stays in the fast cache."""
+        for plane, output_plane, mean, std in zip(
+            np.moveaxis(pixels, 2, 0), output, self.image_mean, self.image_std
+        ):
+            output_plane.copy_(torch.from_numpy(plane))
+            # The published processor's order of operations, with its numbers in float32: the last bit counts.
+            mean, std = torch.tensor(mean, dtype=torch.float32), torch.tensor(std, dtype=torch.float32)
+            output_plane.div_(255).sub_(mean).div_(std)
+
+    def _global_view(self, pixels, rows, columns):
+        """The whole picture shrunk to one crop, float32 (3, S, S): bicubic, of the pixels that it needs."""
+        size = self.image_size
+        for axis, scale in enumerate((rows, columns)):
+            needed = _needed_for_bicubic(scale, size)
+            pixels = pixels if needed is None else pixels.take(needed, axis)
+        output = torch.empty(3, *pixels.shape[:2])
+        self._normalise(pixels, output)
+        if output.shape[1:] == (size, size):
+            return output
+        return torch.nn.functional.interpolate(output[None], size=(size, size), mode="bicubic")[0]
 
     def _to_rgb(self, image):
         if isinstance(image, str):
@@ -164,6 +185,21 @@ class Phi3VImageProcessor(BaseImageProcessor):
         if min(image.size) < 1:
             raise ValueError(f"The picture is empty: {image.width} x {image.height} pixels. Pass another.")
         return image.convert("RGB")
+
+
+def _needed_for_bicubic(scale, size):
+    """Along an axis of `scale` * `size` pixels, those that shrinking it to `size` looks at; None for all of them.
+
+    The middle of `scale` pixels is a pixel where `scale` is odd: bicubic interpolation takes it as it is. Else it lies
+    halfway between two, which have a neighbour each. Taken out and put side by side they give the same result, to
+    the last bit, as they lie halfway again when 4 are shrunk to 1.
+    """
+    if scale % 2:
+        return np.arange(size) * scale + scale // 2
+    if scale <= 4:
+        return None
+    first = np.arange(size) * scale + scale // 2 - 2
+    return (first[:, None] + np.arange(4)).reshape(-1)
 
 
 def _flat(images):

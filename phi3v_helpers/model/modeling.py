@@ -29,6 +29,9 @@ from .configuration import Phi3VConfig
 from .generation import Phi3VGeneration
 from .image_tokens import image_places, place_features
 
+CROPS_AT_ONCE = {"cpu": 4}  # crops that go through CLIP together, by device: more take memory, and save no time
+CROPS_AT_ONCE_ELSEWHERE = 24  # a picture of 16 crops in one go
+
 
 class LongRope(nn.Module):
     """Rotary embedding with short factors up to `original_max_position_embeddings` tokens, long ones beyond.
@@ -117,7 +120,9 @@ class ImageEmbedding(nn.Module):
                 f"{pixel_values.shape[1] - 1}. Pass both as the image processor made them."
             )
         crops = torch.cat([picture[:count] for picture, count in zip(pixel_values, counts)])
-        features = self.merge_patches(self.img_processor(crops))  # (all crops, t, t, 4C)
+        at_once = CROPS_AT_ONCE.get(crops.device.type, CROPS_AT_ONCE_ELSEWHERE)
+        features = torch.cat([self.merge_patches(self.img_processor(part)) for part in crops.split(at_once)])
+        # (all crops, t, t, 4C)
         sequences = [self.arrange(part, *grid) for part, grid in zip(features.split(counts), grids)]
         tokens = self.img_projection(torch.cat(sequences))
         return list(tokens.split([len(sequence) for sequence in sequences]))
@@ -175,24 +180,25 @@ class Phi3VModel(Phi3Model):
         attention_mask=None,
         position_ids=None,
         inputs_embeds=None,
+        image_features=None,
         **kwargs,
     ):
         """Last hidden states; arguments as in `Phi3VForCausalLM.forward`."""
         if inputs_embeds is None:
-            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes)
+            inputs_embeds = self.embed(input_ids, pixel_values, image_sizes, image_features)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
         return super().forward(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, position_ids=position_ids, **kwargs
         )
 
-    def embed(self, input_ids, pixel_values=None, image_sizes=None):
+    def embed(self, input_ids, pixel_values=None, image_sizes=None, image_features=None):
         """Token embeddings (B, T, hidden size), image features in the place of image tokens."""
         embeddings = self.embed_tokens(
             input_ids.clamp(min=0)
         )  # a copy: the ids of the caller stay as they are
         image_token_id = self.config.image_token_id
-        if pixel_values is None:
+        if pixel_values is None and image_features is None:
             # A single token is a step of generation. Looking at it would wait for the GPU, for nothing.
             if input_ids.shape[1] > 1 and image_places(input_ids, image_token_id).any():
                 raise ValueError(
@@ -200,12 +206,13 @@ class Phi3VModel(Phi3Model):
                     "image_sizes as the processor returned them."
                 )
             return embeddings
-        if image_sizes is None:
-            raise ValueError(
-                "pixel_values came without image_sizes. Pass both as the processor returned them."
-            )
-        features = self.vision_embed_tokens(pixel_values, image_sizes)
-        places, features = place_features(input_ids, features, image_token_id)
+        if image_features is None:
+            if image_sizes is None:
+                raise ValueError(
+                    "pixel_values came without image_sizes. Pass both as the processor returned them."
+                )
+            image_features = self.vision_embed_tokens(pixel_values, image_sizes)
+        places, features = place_features(input_ids, image_features, image_token_id)
         return embeddings.masked_scatter(places[..., None], features.to(embeddings))
 
 
@@ -246,6 +253,7 @@ class Phi3VForCausalLM(Phi3VGeneration, Phi3ForCausalLM):
         labels=None,
         use_cache=None,
         logits_to_keep=0,
+        image_features=None,
         **kwargs,
     ):
         """Logits of the next token.
@@ -260,6 +268,8 @@ class Phi3VForCausalLM(Phi3VGeneration, Phi3ForCausalLM):
             past_key_values, inputs_embeds, use_cache, **kwargs: as in every decoder of transformers.
             labels: (B, T) int64; -100 is not counted in the loss.
             logits_to_keep: compute only the last so many positions; 0 is all.
+            image_features: list of (tokens, hidden size), one a picture, as `get_image_features` gives them: pictures
+                encoded before, in the place of `pixel_values`.
 
         Returns:
             `CausalLMOutputWithPast` with `logits` (B, T, vocabulary).
@@ -278,5 +288,6 @@ class Phi3VForCausalLM(Phi3VGeneration, Phi3ForCausalLM):
             labels=labels,
             use_cache=use_cache,
             logits_to_keep=logits_to_keep,
+            image_features=image_features,
             **kwargs,
         )

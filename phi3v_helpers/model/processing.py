@@ -128,6 +128,22 @@ class Phi3VProcessor(ProcessorMixin):
         data.update({key: vision[key] for key in ("pixel_values", "image_sizes") if key in vision})
         return BatchFeature(data=data, tensor_type=return_tensors)
 
+    def prompt_ids(self, prompt, image_tokens):
+        """Tokenize one prompt whose pictures were cut, or encoded, before.
+
+        Args:
+            prompt: as for `__call__`.
+            image_tokens: how many tokens each of its pictures has, in the order of their numbers.
+
+        Returns:
+            Its ids (list of int), and the numbers of its pictures in the order of their tags.
+
+        Raises:
+            ValueError: tags and pictures do not match.
+        """
+        tags = _checked_tags(prompt, len(image_tokens))
+        return self._tokenize(prompt, [image_tokens[tag - 1] for tag in tags]), tags
+
     def apply_chat_template(self, conversation, *args, **kwargs):
         """As in transformers. A content is a string, or a list of image and text parts."""
         return super().apply_chat_template(_in_parts(conversation), *args, **kwargs)

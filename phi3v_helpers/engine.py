@@ -1,0 +1,123 @@
+"""From a prompt and its pictures to new tokens, with nothing computed twice.
+
+`Phi3Vision` checks questions and words answers; what is between is here. Not for several threads at once.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from transformers import StoppingCriteriaList
+
+from .kept import Kept, usual_budget
+
+ENDS = ("<|end|>", "<|endoftext|>")  # either ends an answer
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A prompt as the model gets it.
+
+    ids: list of T ints. features: list of (tokens, D), the pictures in the order of their tags. signature: int64 (T,),
+    the ids, with a number of their own for the tokens of each picture.
+    """
+
+    ids: list
+    features: list
+    signature: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `Engine.write` gives: ids (list of int) of the new tokens, how many tokens of the prompt were known."""
+
+    ids: list
+    reused: int
+
+
+class Engine:
+    """model: Phi3VForCausalLM. processor: its Phi3VProcessor. budget: bytes for what is kept; None is `usual_budget`."""
+
+    def __init__(self, model, processor, budget=None):
+        self.model, self.processor = model, processor
+        self.kept = Kept(usual_budget(model.device) if budget is None else budget)
+        self.ends = processor.tokenizer.convert_tokens_to_ids(list(ENDS))
+
+    @torch.inference_mode()
+    def read(self, prompt, images, num_crops):
+        """Tokenize, and encode the pictures that are not known. images: PIL. Returns Inputs."""
+        keys = [_key(image, num_crops) for image in images]
+        features = [self._features(*pair, num_crops) for pair in zip(keys, images)]
+        ids, tags = self.processor.prompt_ids(prompt, [len(one) for one in features])
+        signature = torch.tensor(ids)
+        places = (signature == self.processor.image_token_id).nonzero().flatten()
+        for tag, part in zip(tags, places.split([len(features[tag - 1]) for tag in tags])):
+            signature[part] = keys[tag - 1]
+        return Inputs(ids, [features[tag - 1] for tag in tags], signature)
+
+    @torch.inference_mode()
+    def write(self, inputs, max_new_tokens, stopping=(), streamer=None, **sampling):
+        """The answer to one prompt. sampling: as for `generate`. Returns Written."""
+        cache, reused = self.kept.beginning(inputs.signature, self._rotated_alike(len(inputs.ids)))
+        output = self._generate(
+            [inputs], max_new_tokens, stopping, streamer=streamer, past_key_values=cache, **sampling
+        )
+        new = output.sequences[0, len(inputs.ids) :].tolist()
+        self.kept.keep_text(torch.cat([inputs.signature, torch.tensor(new).long()]), output.past_key_values)
+        return Written(new, reused)
+
+    @torch.inference_mode()
+    def write_many(self, batch, max_new_tokens, stopping=(), **sampling):
+        """The answers to several prompts at once, a list of lists of ids, each up to its end token."""
+        longest = max(len(inputs.ids) for inputs in batch)
+        sequences = self._generate(batch, max_new_tokens, stopping, **sampling).sequences[:, longest:]
+        return [self._until_end(row) for row in sequences.tolist()]
+
+    def _generate(self, batch, max_new_tokens, stopping, **options):
+        longest = max(len(inputs.ids) for inputs in batch)
+        pad, device = self.ends[-1], self.model.device
+        ids = torch.tensor([[pad] * (longest - len(inputs.ids)) + inputs.ids for inputs in batch], device=device)
+        empty = torch.tensor([longest - len(inputs.ids) for inputs in batch], device=device)
+        return self.model.generate(
+            input_ids=ids,
+            attention_mask=(torch.arange(longest, device=device) >= empty[:, None]).long(),
+            image_features=[one for inputs in batch for one in inputs.features] or None,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self.ends,
+            pad_token_id=pad,
+            # A model that writes this token, as none that was trained does, would ask for a picture.
+            suppress_tokens=[self.processor.image_token_id],
+            stopping_criteria=StoppingCriteriaList(stopping),
+            return_dict_in_generate=True,
+            **options,
+        )
+
+    def _features(self, key, image, num_crops):
+        """(tokens, D) of one picture."""
+        features = self.kept.picture((key, image.size))
+        if features is None:
+            crops = self.processor.image_processor(image, num_crops=num_crops, pad_crops=False)
+            pixel_values = crops["pixel_values"].to(self.model.device, self.model.dtype)
+            features = self.model.get_image_features(pixel_values, crops["image_sizes"])[0]
+            self.kept.keep_picture((key, image.size), features)
+        return features
+
+    def _rotated_alike(self, total):
+        """For a prompt of `total` tokens, what `Kept.beginning` asks: see `LongRope`, which has two sets of factors."""
+        limit = self.model.config.original_max_position_embeddings
+        if self.model.config.rope_parameters["rope_type"] != "longrope":
+            return lambda known, length: True
+        # Beyond the limit `generate` computes all again that was not beyond it before.
+        return lambda known, length: length > limit if total > limit else known <= limit
+
+    def _until_end(self, ids):
+        ends = [place for place, token in enumerate(ids) if token in self.ends]
+        return ids[: ends[0] + 1] if ends else ids
+
+
+def _key(image, num_crops):
+    """A number, below zero, that no other picture or num_crops has: 62 bits of a SHA-256."""
+    about = f"{image.mode} {image.size} {num_crops}".encode()
+    digest = hashlib.sha256(image.tobytes())
+    digest.update(about)
+    return -1 - (int.from_bytes(digest.digest()[:8], "big") >> 2)
