@@ -4,6 +4,11 @@ from .images import load_images
 from .prompts import build_prompt
 
 
+def next_counts(counts, pictures):
+    """How many pictures each turn brings, and at the end the next one: those (of so many) that no turn has brought."""
+    return [*counts, pictures - sum(counts)]
+
+
 class Chat:
     """A conversation. Each picture stands in the turn that brought it; later questions follow what was said.
 
@@ -61,18 +66,16 @@ class Chat:
 
     def prompt(self, question):
         """The prompt (str) that this question would make. Raises PromptError."""
-        return build_prompt(question, [*self._counts, self._pending()], self.system, self._history)
-
-    def _pending(self):
-        return len(self._images) - sum(self._counts)
+        counts = next_counts(self._counts, len(self._images))
+        return build_prompt(question, counts, self.system, self._history)
 
     def _request(self, question, options):
         """The Request, and how many pictures come with it."""
-        brought = self._pending()
+        counts = next_counts(self._counts, len(self._images))
         request = self._vision.request(
-            self.images, question, self.system, self.history, image_counts=[*self._counts, brought], **options
+            self.images, question, self.system, self.history, image_counts=counts, **options
         )
-        return request, brought
+        return request, counts[-1]
 
     def _keep(self, question, answer, brought):
         if answer or answer.finished:  # stopped before the first word: nothing was said
@@ -80,4 +83,9 @@ class Chat:
             self._counts.append(brought)
 
     def __repr__(self):
-        return f"Chat with {self._vision.name}: {len(self._images)} pictures, {len(self._history)} turns"
+        counted = _count(self._images, "picture"), _count(self._history, "turn")
+        return f"Chat with {self._vision.name}: {', '.join(counted)}"
+
+
+def _count(things, noun):
+    return f"{len(things)} {noun}" if len(things) == 1 else f"{len(things)} {noun}s"

@@ -13,7 +13,7 @@ from .model.cache import GrowingCache
 
 SHARE = 8  # an eighth of the free memory
 MOST = 4 * 10**9  # bytes
-WORTH_A_COPY = 64  # tokens; fewer are computed again sooner than copied
+WORTH_A_COPY = 16  # tokens; fewer are computed again sooner than copied
 
 
 @dataclass
@@ -65,13 +65,13 @@ class Kept:
         self._count += 1
         self._keep(self._count, Text(signature[: cache.get_seq_length()], cache))
 
-    def beginning(self, signature, fits):
+    def beginning(self, signature, fits, take=True):
         """What is known of the beginning of a new prompt.
 
         signature: int64 (T,). fits(known, length): whether the first `length` tokens of a text of `known` tokens can go on
         to this prompt.
+        take: the caller may have the tensors themselves, which are then kept no longer; else a copy.
         Returns (cache, how many tokens it holds), at most T - 1 of them: the last token has to be read to go on.
-        The cache is the caller's: what is kept of it is a copy, or nothing.
         """
         best, common = None, 0
         for key, text in self._texts().items():
@@ -81,7 +81,7 @@ class Kept:
         if best is None:
             return GrowingCache(), 0
         text = self._things[best]
-        if common * 2 >= len(text.signature):  # most of it: go on with the same tensors
+        if take and common * 2 >= len(text.signature):  # most of it: go on with the same tensors
             del self._things[best]
             text.cache.crop(common - len(text.signature))
             return text.cache, common

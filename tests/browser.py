@@ -16,6 +16,7 @@ import urllib.request
 from urllib.parse import urlsplit
 
 import nbformat
+import offline
 import pytest
 
 CHROMIUM = next(
@@ -42,21 +43,7 @@ SETTINGS = {
 }
 
 # Run by IPython when a kernel starts.
-OFFLINE = """
-def _stay_here():
-    import socket
-    connect = socket.socket.connect
-
-    def connect_here(self, address):
-        here = self.family == socket.AF_UNIX or str(address[0]).startswith(("127.", "::1", "localhost"))
-        if not here:
-            raise ConnectionRefusedError(f"The tests are offline; something wanted to reach {address[0]}.")
-        return connect(self, address)
-
-    socket.socket.connect = connect_here
-
-_stay_here()
-"""
+OFFLINE = f"__import__('runpy').run_path({offline.__file__!r})['stay_here']()\n"
 
 
 # --- Fixtures -------------------------------------------------------------------------------------

@@ -1,12 +1,11 @@
 """All tests run offline, on the CPU, each process with one thread; `make test` starts two processes."""
 
-import ipaddress
 import os
-import socket
 import tempfile
 
 import pytest
 from nbtools import ENVIRONMENT
+from offline import stay_here
 
 # Before torch or a kernel starts. To test on a GPU, name it: CUDA_VISIBLE_DEVICES=0 make test
 os.environ.update({name: os.environ.get(name) or value for name, value in ENVIRONMENT.items()})
@@ -15,24 +14,37 @@ os.environ.update({name: os.environ.get(name) or value for name, value in ENVIRO
 _ipython = tempfile.TemporaryDirectory()
 os.environ["IPYTHONDIR"] = _ipython.name
 
-
-@pytest.fixture(autouse=True, scope="session")
-def offline():
-    """Refuse every connection that would leave this machine; servers on 127.0.0.1 are for tests to use."""
-    connect = socket.socket.connect
-
-    def connect_here(self, address):
-        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_here(address[0]):
-            raise ConnectionRefusedError(f"The tests are offline; something wanted to reach {address[0]}.")
-        return connect(self, address)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "connect", connect_here)
-        yield
+stay_here()
 
 
-def is_here(host):
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+# torch is imported in the fixtures, as the environment must be set before.
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model with random weights."""
+    from random_model import random_folder
+
+    import phi3v_helpers as p3v
+
+    return p3v.load(random_folder(), verbose=False)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A model of the same shape that says something else; its name is "other"."""
+    from random_model import make_folder
+
+    import phi3v_helpers as p3v
+
+    return p3v.load(make_folder(tmp_path_factory.mktemp("models") / "other", seed=1), verbose=False)
+
+
+@pytest.fixture(params=["anywidget", "ipywidgets alone"])
+def kind(request, monkeypatch):
+    """Both kinds of a form's parts: those with JavaScript of their own, and those that stand in."""
+    from phi3v_helpers.widgets import zone
+
+    if request.param == "ipywidgets alone":
+        monkeypatch.setattr(zone, "anywidget", None)
+    return request.param

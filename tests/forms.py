@@ -4,6 +4,7 @@ import io
 import time
 
 import ipywidgets
+from ipywidgets.widgets import widget as ipywidgets_own
 from PIL import Image
 
 
@@ -33,6 +34,11 @@ def text_of(widget):
     """All that the HTML widgets in a form show, one behind the other."""
     own = [widget.value] if isinstance(widget, ipywidgets.HTML) else []
     return " ".join(own + [text_of(child) for child in getattr(widget, "children", ())])
+
+
+def live_widgets():
+    """How many widgets ipywidgets (7 or 8) keeps, int."""
+    return len(getattr(ipywidgets_own, "_instances", None) or ipywidgets.Widget.widgets)
 
 
 def until(condition, seconds=30):

@@ -8,25 +8,14 @@ import time
 import types
 
 import pytest
+from forms import LONG
 from PIL import Image
-from random_model import make_folder, random_folder
 
 import phi3v_helpers as p3v
 from phi3v_helpers.widgets import cell, markup
 from phi3v_helpers.widgets.cell import HINT, chat_in_cell, compare_in_cell, playground_in_cell
 
-LONG = 3000
 RED, BLUE = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
-
-
-@pytest.fixture(scope="module")
-def model():
-    return p3v.load(random_folder(), verbose=False)
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory):
-    return p3v.load(make_folder(tmp_path_factory.mktemp("models") / "other", seed=1), verbose=False)
 
 
 @pytest.fixture

@@ -4,15 +4,9 @@ import json
 import time
 
 import pytest
-from forms import BLUE, LONG, RED, find, find_all, text_of, until
-from random_model import random_folder
+from forms import BLUE, LONG, RED, find, find_all, live_widgets, text_of, until
 
 import phi3v_helpers as p3v
-
-
-@pytest.fixture(scope="module")
-def model():
-    return p3v.load(random_folder(), verbose=False)
 
 
 def form_with(model, *pictures, length=5, **options):
@@ -108,6 +102,31 @@ def test_an_edit_that_fails_or_is_left_changes_nothing(model):
     assert find(form, "question").value == "" and form.history == before
     ask(form, "Three?")
     assert [question for question, _ in form.history] == ["One?", "Two?", "Three?"]
+
+
+def test_a_turn_stays_as_long_as_it_looks_the_same(model):
+    form = form_with(model, RED)
+    for question in ("One?", "Two?"):
+        ask(form, question)
+    one, two = find_all(form, "turn")
+    find(form, "temperature").value = 0.5
+    ask(form, "Three?")
+    assert find_all(form, "turn")[:2] == [one, two]
+    find_all(form, "edit")[1].click()
+    assert [turn is old for turn, old in zip(find_all(form, "turn"), (one, two))] == [True, False]
+    assert one.comm and not two.comm
+
+
+def test_no_turn_is_left_behind(model):
+    form = form_with(model, RED)
+    for question in ("One?", "Two?"):
+        ask(form, question)
+    before = live_widgets()
+    for number in range(20):
+        find(form, "length").value = 5 + number
+        find_all(form, "edit")[0].click()
+        find(form, "cancel").click()
+    assert len(find_all(form, "turn")) == 2 and live_widgets() == before
 
 
 def test_stop_keeps_what_was_said_and_the_talk_goes_on(model):

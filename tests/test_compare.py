@@ -10,31 +10,12 @@ import ipywidgets
 import pytest
 from forms import BLUE, LONG, RED, find, find_all, text_of, until
 from PIL import Image
-from random_model import make_folder, random_folder
 
 import phi3v_helpers as p3v
-from phi3v_helpers.widgets import markup, zone
+from phi3v_helpers.widgets import markup
 from phi3v_helpers.widgets.compare import WAYS, Comparison, compare_ui
 
 LEFT, RIGHT = ("left-answer", "right-answer")
-
-
-@pytest.fixture(scope="module")
-def model():
-    return p3v.load(random_folder(), verbose=False)
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory):
-    """A model of the same shape that says something else."""
-    return p3v.load(make_folder(tmp_path_factory.mktemp("models") / "other", seed=1), verbose=False)
-
-
-@pytest.fixture(params=["anywidget", "ipywidgets alone"])
-def kind(request, monkeypatch):
-    if request.param == "ipywidgets alone":
-        monkeypatch.setattr(zone, "anywidget", None)
-    return request.param
 
 
 def form_with(model, *pictures, way=None, question="What is this?", length=12, other=None):

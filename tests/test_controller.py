@@ -9,14 +9,12 @@ import tracemalloc
 import weakref
 
 import pytest
+from forms import LONG, until
 from PIL import Image
-from random_model import random_folder
 
 import phi3v_helpers as p3v
 from phi3v_helpers.answers import Answer
 from phi3v_helpers.widgets.controller import PAUSE, Controller
-
-LONG = 3000
 
 
 class Talker:
@@ -63,18 +61,6 @@ class Record:
     @property
     def texts(self):
         return [text for _, _, text, _ in self.seen]
-
-
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return p3v.load(random_folder(), verbose=False)
 
 
 # --- one question ---

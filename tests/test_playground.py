@@ -6,26 +6,12 @@ import threading
 import time
 
 import pytest
-from forms import BLUE, LONG, RED, find, find_all, png, text_of, until
-from random_model import random_folder
+from forms import BLUE, LONG, RED, find, find_all, live_widgets, png, text_of, until
 from server import send, serve
 
 import phi3v_helpers as p3v
-from phi3v_helpers.widgets import markup, parts, zone
+from phi3v_helpers.widgets import markup, parts
 from phi3v_helpers.widgets.playground import READY
-
-
-@pytest.fixture(scope="module")
-def model():
-    return p3v.load(random_folder(), verbose=False)
-
-
-@pytest.fixture(params=["anywidget", "ipywidgets alone"])
-def kind(request, monkeypatch):
-    """Both kinds of parts: those with JavaScript of their own, and those that stand in."""
-    if request.param == "ipywidgets alone":
-        monkeypatch.setattr(zone, "anywidget", None)
-    return request.param
 
 
 def form_with(model, *pictures, question="What is this?", length=5):
@@ -69,6 +55,30 @@ def test_move_and_remove(model, kind):
     assert ask(form).answer == model.ask([BLUE, p3v.samples["shapes_1"]], "What is this?", max_new_tokens=5)
 
 
+def test_a_card_stays_as_long_as_it_says_the_same(model, kind):
+    form = form_with(model, RED, BLUE, "shapes_1")
+    cards, views = find_all(form, "card"), find_all(form, "thumbnail")
+    find(form, "temperature").value = 0.5
+    assert find_all(form, "card") == cards
+    find_all(form, "later")[0].click()
+    one, two, three = find_all(form, "card")
+    assert one not in cards and two not in cards and three is cards[2]
+    assert find_all(form, "thumbnail") == [views[1], views[0], views[2]]
+    assert views[0].comm and not cards[0].comm
+
+
+def test_no_card_is_left_behind(model, kind):
+    form = form_with(model, RED)
+    before = live_widgets()
+    for number in range(20):
+        find(form, "temperature").value = number % 2
+        find(form, "crops").value = 4 * (number % 2)
+        form._panel._take_file("blue.png", BLUE)
+        find_all(form, "later")[0].click()
+        find_all(form, "remove")[0].click()
+    assert len(find_all(form, "card")) == 1 and live_widgets() == before
+
+
 def test_a_path_and_an_address(model, tmp_path):
     path = tmp_path / "red.png"
     path.write_bytes(RED)
@@ -92,7 +102,7 @@ def test_enter_that_comes_before_the_last_letters(model):
     find(form, "address")._handle_custom_msg({"event": "submit"}, [])
     time.sleep(0.1)
     find(form, "address").value = "shapes_1"
-    until(lambda: find_all(form, "card"))
+    until(lambda: find_all(form, "card") and "Fetching" not in find(form, "trouble").value)
     assert find(form, "trouble").value == "" and "1 · Three shapes" in captions(form)[0]
 
 

@@ -28,11 +28,6 @@ ODD = {
 }
 
 
-@pytest.fixture(scope="module")
-def model():
-    return p3v.load(random_folder(), verbose=False)
-
-
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

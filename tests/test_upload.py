@@ -5,19 +5,12 @@ import json
 
 import ipywidgets
 import pytest
-from forms import BLUE, LONG, RED, find, find_all, png, text_of, until
-from random_model import random_folder
+from forms import BLUE, LONG, RED, find, find_all, live_widgets, png, text_of, until
 
 import phi3v_helpers as p3v
-from phi3v_helpers.widgets import zone
 from phi3v_helpers.widgets.zone import uploaded_files
 
 IS_8 = int(ipywidgets.__version__.split(".")[0]) >= 8
-
-
-@pytest.fixture(scope="module")
-def model():
-    return p3v.load(random_folder(), verbose=False)
 
 
 def set_upload(form, *contents):
@@ -68,10 +61,7 @@ def test_what_this_ipywidgets_gives():
 # --- the form ---
 
 
-@pytest.mark.parametrize("kind", ["anywidget", "ipywidgets alone"])
-def test_upload_ask_and_stop(model, kind, monkeypatch):
-    if kind == "ipywidgets alone":
-        monkeypatch.setattr(zone, "anywidget", None)
+def test_upload_ask_and_stop(model, kind):
     form = p3v.upload_and_ask(model, "What is this?", max_new_tokens=LONG)
     ask, stop, answer, status = (find(form, name) for name in ("ask", "stop", "answer", "status"))
     assert find(form, "question").value == "What is this?"
@@ -100,6 +90,15 @@ def test_the_pictures_chosen_last_count(model):
     assert job.wait(20) and job.answer == model.ask(BLUE, "What is this?", max_new_tokens=4)
     again = form.ask()  # they are still there
     assert again.wait(20) and again.answer == job.answer
+
+
+def test_no_thumbnail_is_left_behind(model):
+    form = p3v.upload_and_ask(model)
+    set_upload(form, RED)
+    before = live_widgets()
+    for _ in range(20):
+        set_upload(form, BLUE)
+    assert len(find(form, "preview").children) == 1 and live_widgets() == before
 
 
 def test_without_a_picture(model):

@@ -25,11 +25,6 @@ LONG = 3000  # tokens that take this model ten seconds or more
 SOON = 2  # seconds; a tenth of one where nothing else runs
 
 
-@pytest.fixture(scope="module")
-def model():
-    return p3v.load(random_folder(), verbose=False)
-
-
 def still_works(model):
     assert not model.lock.locked()
     assert model.ask(RED, "Still there?", max_new_tokens=5) == model.ask(
@@ -475,6 +470,8 @@ def test_a_chat_remembers(model):
     ids = model.processor(prompt, [RED, BLUE], return_tensors="pt")["input_ids"]
     assert third.prompt_tokens == ids.shape[1] > stream.answer.prompt_tokens > first.prompt_tokens
     assert "2 pictures, 3 turns" in repr(chat)
+    chat.rewind(1)
+    assert "2 pictures, 1 turn" in repr(chat) and "1 turns" not in repr(chat)
 
 
 def test_a_chat_without_pictures(model):

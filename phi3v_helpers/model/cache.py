@@ -48,3 +48,18 @@ class GrowingCache(DynamicCache):
 def _begins(held, longer):
     """Whether `held` is a view of the beginning of `longer`: other operations of a cache put new tensors there."""
     return longer is not None and held.data_ptr() == longer.data_ptr() and held.stride() == longer.stride()
+
+
+def side_by_side(caches):
+    """The caches of single rows as one cache of a batch, which is padded with zeros on the left."""
+    longest, batch = max(cache.get_seq_length() for cache in caches), GrowingCache()
+    for number in range(len(caches[0].layers)):
+        joined = []
+        for name in ("keys", "values"):
+            rows = [getattr(cache.layers[number], name) for cache in caches]  # each (1, heads, T, D)
+            tensor = rows[0].new_zeros(len(rows), rows[0].shape[1], longest, rows[0].shape[3])
+            for place, row in enumerate(rows):
+                tensor[place, :, longest - row.shape[2] :] = row[0]
+            joined.append(tensor)
+        batch.update(*joined, number)
+    return batch

@@ -13,7 +13,7 @@ import sys
 from ..errors import Phi3VError, PromptError
 from . import markup
 from .controller import FAILED, PAUSE, Controller
-from .pair import SIDES, WAYS, begin, conclude, make_pair, particular
+from .pair import SIDES, WAYS, begin, conclude, make_pair, offered, particular
 from .tray import Tray, add_all
 
 HINT = "Interrupt the cell to end an answer. + adds a picture, + and a path or address that one."
@@ -137,10 +137,9 @@ def print_job(job, stop):
 
 
 def _choose_way(desk, has_other):
-    ways = [way for way in WAYS if way != "models" or has_other]
+    ways, default = offered(has_other, len(desk.images))
     for number, way in enumerate(ways, start=1):
         print(f"{number}  {WAYS[way]}")
-    default = "models" if has_other else "pictures" if len(desk.images) == 2 else "questions"
     typed = desk.line(f"What differs (empty: {ways.index(default) + 1}): ").strip()
     return ways[int(typed) - 1] if typed in map(str, range(1, len(ways) + 1)) else default
 

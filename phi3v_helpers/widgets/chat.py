@@ -3,21 +3,23 @@
 import json
 import os
 import sys
+import threading
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import ipywidgets as widgets
 
+from ..chat import next_counts
 from ..errors import Phi3VError
 from ..prompts import build_prompt
-from . import markup, parts, snippet, zone
-from .controller import Controller
+from . import markup, parts, snippet
+from .reuse import Reused
 from .tray import Tray, add_all
 
 FILE = "phi3v-chat.json"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Turn:
     """One question and its answer. pictures: how many came with it. note: a line on what it took."""
 
@@ -88,13 +90,14 @@ class ChatForm(parts.Form):
 
     def __init__(self, model, images=None, system=None, keep=None):
         self._model, self._system, self._keep = model, system, keep
-        self._seed = (
-            parts.new_seed()
-        )  # one for all questions, so that the code of a conversation gives it again
-        self._controller, self._job = Controller(), None
+        # One for all questions, so that the code of a conversation gives it again.
+        self._seed = parts.new_seed()
+        self._job = None
         self._tray = add_all(Tray(), images)
         self._talk = read_talk(keep) if keep else Talk()
-        self._editing = None  # number of the turn that is asked anew
+        # Number of the turn that is asked anew.
+        self._editing = None
+        self._lock = threading.RLock()
         self._make_parts()
         super().__init__(self._rows(), "chat", "A form to talk with the model about pictures.")
         self._tray.on_change = self._refresh
@@ -107,17 +110,18 @@ class ChatForm(parts.Form):
     # --- layout ---
 
     def _make_parts(self):
-        self._settings = parts.Settings(lambda: self._refresh(), system=False)
+        self._settings = parts.Settings(self._refresh, system=False)
         self._panel = parts.PicturePanel(self._tray, self._tokens, self._fixed, on_run=self.ask)
         self._turns = parts.hook(widgets.VBox(), "turns")
+        self._shown = Reused(self._turns, self._turn)
         self._asked = parts.hook(widgets.HTML(), "asked")
         self._view = parts.AnswerView()
-        self._question = parts.hook(
-            widgets.Textarea(rows=2, description="Question", layout=widgets.Layout(width="98%")), "question"
-        )
-        self._facts = parts.hook(widgets.HTML(), "facts")
+        field = widgets.Textarea(rows=2, description="Question", layout=parts.FULL)
+        self._question = parts.hook(field, "question")
         self._question.observe(lambda _: self._show_facts(), "value")
-        self._run, self._stop = parts.run_button(self.ask), parts.stop_button(self.stop)
+        self._facts = parts.hook(widgets.HTML(), "facts")
+        self._make_actions(parts.run_button(self.ask))
+        self._make_code()
         self._cancel = parts.button(
             "Do not edit", "cancel", self.cancel_edit, "Leave the conversation as it is"
         )
@@ -127,14 +131,11 @@ class ChatForm(parts.Form):
         self._save = parts.button(
             "Save as JSON", "save", self._on_save, f"Write the conversation to {FILE}", "save"
         )
-        self._copy = zone.copy_button("Copy as code", self.code)
-        self._code = parts.code_panel()
         self._said = parts.hook(widgets.HTML(), "said")
 
     def _rows(self):
         settings = widgets.Accordion([self._settings.widget], selected_index=None)
         settings.set_title(0, "Settings")
-        wrap = widgets.Layout(**parts.WRAP)
         return [
             widgets.HTML(markup.quiet(f"You are talking with {self._model.name}.")),
             self._panel.widget,
@@ -143,8 +144,8 @@ class ChatForm(parts.Form):
             self._view.widget,
             self._question,
             self._facts,
-            widgets.HBox([self._run, self._stop, self._cancel], layout=wrap),
-            widgets.HBox([self._clear, self._save, self._copy], layout=wrap),
+            widgets.HBox([self._run, self._stop, self._cancel], layout=parts.WRAP),
+            widgets.HBox([self._clear, self._save, self._copy], layout=parts.WRAP),
             self._said,
             self._code,
             settings,
@@ -156,8 +157,8 @@ class ChatForm(parts.Form):
         """Ask a question (str), or what stands in the question field: a Job, or None while an answer is written."""
         if question is not None:
             self._question.value = question
-        if self._is_busy():
-            return self._say("The answer is still being written. Wait for its end, or stop it.")
+        if self._must_wait():
+            return None
         question, options = self._question.value, self._settings.with_seed(self._seed)
         before = self._before()
         chat = self._model.chat(self._tray.images or None, self._system, before.history, before.counts)
@@ -169,14 +170,10 @@ class ChatForm(parts.Form):
         self._job = job or self._job
         return job
 
-    def stop(self):
-        """End the answer that is being written."""
-        self._controller.stop()
-
     def edit(self, number):
         """Put the question of a turn, counted from 0, into the question field, to be asked anew."""
-        if self._is_busy():
-            return self._say("The answer is still being written. Wait for its end, or stop it.")
+        if self._must_wait():
+            return
         self._editing = number
         self._question.value = self._talk.turns[number].question
         self._refresh()
@@ -188,8 +185,8 @@ class ChatForm(parts.Form):
 
     def clear(self):
         """Forget what was said; the pictures stay."""
-        if self._is_busy():
-            return self._say("The answer is still being written. Wait for its end, or stop it.")
+        if self._must_wait():
+            return
         self._talk = Talk()
         self._view.clear()
         self._kept()
@@ -209,11 +206,10 @@ class ChatForm(parts.Form):
         """The conversation as Python (str); it is shown in the form too. Uploaded pictures are written to files."""
         questions = [question for question, _ in self.history]
         pictures, counts = parts.pictures_as_code(self._tray), self._talk.counts
-        text = snippet.chat_code(
-            self._model, pictures, counts, questions, self._system, self._settings.with_seed(self._seed)
+        options = self._settings.with_seed(self._seed)
+        return self._show_code(
+            snippet.chat_code(self._model, pictures, counts, questions, self._system, options)
         )
-        self._code.value, self._code.layout.display = text, ""
-        return text
 
     def _on_save(self):
         try:
@@ -223,9 +219,12 @@ class ChatForm(parts.Form):
         else:
             self._say(f"Written to {Path(FILE).resolve()}.")
 
-    def _is_busy(self):
-        """Whether an answer is being written, or is about to become a turn: what follows must not miss that turn."""
-        return self._job is not None and not self._job.wait(0)
+    def _must_wait(self):
+        """Whether an answer is being written, or is about to become a turn, which what follows must not miss."""
+        is_busy = self._job is not None and not self._job.wait(0)
+        if is_busy:
+            self._say("The answer is still being written. Wait for its end, or stop it.")
+        return is_busy
 
     def _say(self, text):
         self._said.value = markup.quiet(text, role="status")
@@ -241,7 +240,7 @@ class ChatForm(parts.Form):
     # --- what happens meanwhile, told from the controller's thread ---
 
     def _on_job(self, job, chat, before, question):
-        self._run.disabled, self._stop.disabled = not job.over, job.over
+        self._show_busy(not job.over)
         self._asked.value = _question(question)
         self._view.show(job)
         if not job.over:
@@ -270,31 +269,31 @@ class ChatForm(parts.Form):
         """How many pictures belong to turns that stay."""
         return sum(self._talk.counts[: self._editing])
 
-    def _tokens(self):
-        return self._model.image_tokens(self._tray.images, self._settings.num_crops)
-
     def _refresh(self):
         self._panel.refresh()
-        self._turns.children = [self._turn(number, turn) for number, turn in enumerate(self._talk.turns)]
+        # What one thread has closed, another one must not show.
+        with self._lock:
+            first = len(self._talk.turns) if self._editing is None else self._editing
+            self._shown.show([(n, turn, n >= first) for n, turn in enumerate(self._talk.turns)])
         self._cancel.layout.display = "none" if self._editing is None else ""
         self._show_facts()
 
-    def _turn(self, number, turn):
+    def _turn(self, number, turn, is_dimmed):
         edit = parts.button(
             "Edit", "edit", lambda: self.edit(number), f"Ask question {number + 1} anew", "pencil"
         )
         edit.layout.width = "6em"
-        dim = "opacity: 0.5" if self._editing is not None and number >= self._editing else ""
+        dim = "opacity: 0.5" if is_dimmed else ""
         said = _question(turn.question) + markup.markdown(turn.answer) + markup.quiet(turn.note)
         return parts.hook(widgets.VBox([widgets.HTML(f'<div style="{dim}">{said}</div>'), edit]), "turn")
 
     def _show_facts(self):
-        self._facts.value = parts.facts(self._model, self._prompt, self._tray.images, self._settings)
+        _, self._facts.value = parts.facts(self._model, self._prompt, self._tray.images, self._settings)
 
     def _prompt(self):
         before = self._before()
-        new = len(self._tray.pictures) - sum(before.counts)
-        return build_prompt(self._question.value, [*before.counts, new], self._system, before.history)
+        counts = next_counts(before.counts, len(self._tray.pictures))
+        return build_prompt(self._question.value, counts, self._system, before.history)
 
     def _before(self):
         """What was said before the question that is being written."""

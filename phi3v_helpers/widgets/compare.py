@@ -5,9 +5,8 @@ import sys
 import ipywidgets as widgets
 
 from ..errors import ImageError
-from . import markup, parts, snippet, zone
-from .controller import Controller
-from .pair import SIDES, WAYS, begin, conclude, make_pair, particular
+from . import markup, parts, snippet
+from .pair import SIDES, WAYS, begin, conclude, make_pair, offered, particular
 from .tray import Tray, add_all
 
 
@@ -37,8 +36,8 @@ class Comparison(parts.Form):
 
     def __init__(self, model, other=None, images=None, question=""):
         self._models = [model, model if other is None else other]
-        self._controller = Controller()
-        self._seed = None  # of the last questions, so that their code gives the same answers
+        # Of the last questions, so that their code gives the same answers.
+        self._seed = None
         self._tray = add_all(Tray(), images)
         self.results = []
         self._make_parts(question)
@@ -49,13 +48,9 @@ class Comparison(parts.Form):
     # --- layout ---
 
     def _make_parts(self, question):
-        has_other = self._models[0] is not self._models[1]
-        ways = [(text, way) for way, text in WAYS.items() if way != "models" or has_other]
-        first = "models" if has_other else "pictures" if len(self._tray.pictures) == 2 else "questions"
-        self._way = widgets.Dropdown(
-            options=ways, value=first, description="What differs", style=parts.LABELLED
-        )
-        parts.hook(self._way, "way").observe(lambda _: self._on_way(), "value")
+        ways, first = offered(self._models[0] is not self._models[1], len(self._tray.pictures))
+        options = {"options": [(WAYS[way], way) for way in ways], "value": first}
+        self._way = parts.labelled(widgets.Dropdown, "way", "What differs", on_change=self._on_way, **options)
         self._settings = [parts.Settings(lambda: self._panel.refresh()) for _ in SIDES]
         self._choices = [
             widgets.VBox([widgets.HTML(_heading(side)), settings.widget])
@@ -63,14 +58,14 @@ class Comparison(parts.Form):
         ]
         self._panel = parts.PicturePanel(self._tray, self._tokens, on_run=self.run)
         self._questions = [
-            parts.hook(widgets.Textarea(question, rows=3, style=parts.LABELLED), "question", side)
+            parts.hook(parts.labelled(widgets.Textarea, "question", "", value=question, rows=3), side)
             for side in SIDES
         ]
         self._headings = [parts.hook(widgets.HTML(), f"{side}-heading") for side in SIDES]
         self._views = [parts.AnswerView(f"{side}-answer") for side in SIDES]
-        self._run, self._stop = parts.run_button(self.run), parts.stop_button(self.stop)
-        self._copy = zone.copy_button("Copy as code", self.code)
-        self._verdict, self._code = parts.hook(widgets.HTML(), "verdict"), parts.code_panel()
+        self._make_actions(parts.run_button(self.run))
+        self._make_code()
+        self._verdict = parts.hook(widgets.HTML(), "verdict")
 
     def _rows(self):
         names = " and ".join(dict.fromkeys(model.name for model in self._models))
@@ -83,7 +78,7 @@ class Comparison(parts.Form):
             self._way,
             _columns(self._questions),
             parts.hook(self._more, "more"),
-            widgets.HBox([self._run, self._stop, self._copy], layout=widgets.Layout(**parts.WRAP)),
+            widgets.HBox([self._run, self._stop, self._copy], layout=parts.WRAP),
             self._verdict,
             _columns(answers),
             self._code,
@@ -107,10 +102,6 @@ class Comparison(parts.Form):
             self._seed = seed
         return jobs
 
-    def stop(self):
-        """End both answers."""
-        self._controller.stop()
-
     def code(self):
         """What the form would do now, as Python (str); it is shown in the form too. Raises Phi3VError.
 
@@ -120,8 +111,7 @@ class Comparison(parts.Form):
         pictures = {p.key: code for p, code in zip(self._tray.pictures, parts.pictures_as_code(self._tray))}
         models = self._models if self._way.value == "models" else self._models[:1]
         asked = [([pictures[p.key] for p in side.pictures], side.question, side.options) for side in sides]
-        self._code.value, self._code.layout.display = snippet.compare_code(models, asked), ""
-        return self._code.value
+        return self._show_code(snippet.compare_code(models, asked))
 
     def _sides(self, seed):
         """What stands in the form; one seed for both, as chance is not what is compared. Raises ImageError."""
@@ -138,7 +128,7 @@ class Comparison(parts.Form):
             begun.append(job)
         place = begun.index(job)
         is_end = place == 1 and job.over
-        self._run.disabled, self._stop.disabled = not is_end, is_end
+        self._show_busy(not is_end)
         self._views[place].show(job)
         if is_end:
             self._end(conclude(result, begun), [job.text for job in begun])
@@ -186,7 +176,7 @@ def _columns(pair):
     """Two widgets side by side, or one below the other where there is no room."""
     for widget in pair:
         widget.layout.flex, widget.layout.min_width, widget.layout.width = "1 1 320px", "240px", "auto"
-    layout = widgets.Layout(flex_flow="row wrap", grid_gap="0 24px")
+    layout = {"flex_flow": "row wrap", "grid_gap": "0 24px"}
     return parts.hook(widgets.HBox(pair, layout=layout), "columns")
 
 

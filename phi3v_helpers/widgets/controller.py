@@ -10,15 +10,10 @@ from collections import deque
 
 from ..errors import Phi3VError
 
-PAUSE = 0.05  # seconds between two reports of a growing text, at least: a page cannot follow more
-WAITING, LOOKING, WRITING, DONE, STOPPED, FAILED = (
-    "waiting",
-    "looking",
-    "writing",
-    "done",
-    "stopped",
-    "failed",
-)
+# Seconds between two reports of a growing text, at least: a page cannot follow more.
+PAUSE = 0.05
+WAITING, LOOKING, WRITING = "waiting", "looking", "writing"
+DONE, STOPPED, FAILED = "done", "stopped", "failed"
 _NOTES = {WAITING: "Waiting for the answer before…", LOOKING: "Looking…", WRITING: "Writing…"}
 
 
@@ -40,9 +35,8 @@ class Job:
         self.answer = None
         self.error = None
         self.seconds_to_text = None
-        self._seconds_after = (
-            0.0  # from the first piece of text to the last; `answer.seconds` began elsewhere
-        )
+        # From the first piece of text to the last; `answer.seconds` began elsewhere.
+        self._seconds_after = 0.0
 
     @property
     def over(self):

@@ -6,7 +6,7 @@ shown and not obeyed, links lead to the web or nowhere, and pictures from elsewh
 
 import difflib
 import re
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 
 _WORDS = re.compile(r"[^\W_]+\s*|\S\s*")  # words and numbers, single marks, each with the spaces after it
@@ -55,27 +55,25 @@ def _open_elsewhere(renderer, tokens, place, options, env):
 
 def difference(left, right):
     """Two texts -> two pieces of HTML, with the words marked that the other one has not."""
-    columns = [], []
-    for same, *sides in _pieces(left, right):
-        for column, words in zip(columns, sides):
-            piece = escape("".join(words))
-            word = piece.rstrip()
-            column.append(
-                piece if same or not word else f'<mark style="{_MARK}">{word}</mark>{piece[len(word) :]}'
-            )
     style = "white-space: pre-wrap; line-height: 1.5"
-    return tuple(f'<div style="{style}">{"".join(column)}</div>' for column in columns)
+    columns = _marked(left, right, f'<mark style="{_MARK}">', "</mark>", escape)
+    return tuple(f'<div style="{style}">{column}</div>' for column in columns)
 
 
 def bracketed(left, right):
     """As `difference`, for places that show no HTML: two str, with [brackets] around the words."""
-    columns = "", ""
+    return _marked(left, right, "[", "]")
+
+
+def _marked(left, right, before, after, write=str):
+    """Two texts -> two str, with `before` and `after` around the words that the other one has not."""
+    columns = [], []
     for same, *sides in _pieces(left, right):
-        columns = [
-            column + (text if same or not text else f"[{text.rstrip()}]{text[len(text.rstrip()) :]}")
-            for column, text in zip(columns, map("".join, sides))
-        ]
-    return tuple(columns)
+        for column, words in zip(columns, sides):
+            text = write("".join(words))
+            bare = text.rstrip()
+            column.append(text if same or not bare else f"{before}{bare}{after}{text[len(bare) :]}")
+    return tuple(map("".join, columns))
 
 
 def verdict(left, right):
@@ -91,6 +89,8 @@ def differing(left, right):
     return sum(max(len(a), len(b)) for same, a, b in _pieces(left, right) if not same)
 
 
+# For a verdict, a count and the marks of the same two texts.
+@lru_cache(maxsize=1)
 def _pieces(left, right):
     """The two texts side by side: (whether the same, words of the left, words of the right), again and again."""
     a, b = _WORDS.findall(left.lstrip()), _WORDS.findall(right.lstrip())

@@ -18,6 +18,15 @@ WAYS = {
 SIDES = ("left", "right")
 
 
+def offered(has_other, pictures):
+    """What may differ, a list of WAYS, and which of them to begin with.
+
+    has_other: whether there are two models. pictures: how many there are, int.
+    """
+    ways = [way for way in WAYS if way != "models" or has_other]
+    return ways, "models" if has_other else "pictures" if pictures == 2 else "questions"
+
+
 @dataclass(frozen=True)
 class Side:
     """What one of the two is asked. pictures: list of `tray.Picture`. options: as in `Phi3Vision.ask`."""

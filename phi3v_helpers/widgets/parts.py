@@ -3,6 +3,7 @@
 Every control has a class p3v-<name>, for the tests. A function that a thread may call only sets values.
 """
 
+import functools
 import random
 import threading
 import time
@@ -12,9 +13,12 @@ import ipywidgets as widgets
 from .. import samples
 from ..errors import Phi3VError
 from . import markup, zone
-from .controller import FAILED
+from .controller import FAILED, Controller
+from .reuse import Reused
 
+MIDDLE = {"width": "22em"}
 WIDE = {"width": "auto", "flex": "1 1 auto"}
+FULL = {"width": "98%"}
 WRAP = {"flex_flow": "row wrap", "align_items": "flex-end"}
 SETTLED = 0.4  # seconds in which no letter comes in
 LABELLED = {"description_width": "initial"}
@@ -35,17 +39,54 @@ def button(label, name, on_click, tooltip="", icon="", **more):
 
 
 def small_button(icon, name, tooltip, on_click):
-    layout = widgets.Layout(width="2.4em", min_width="2.4em", padding="0", margin="1px")
+    layout = {"width": "2.4em", "min_width": "2.4em", "padding": "0", "margin": "1px"}
     return button("", name, on_click, tooltip, icon, layout=layout)
 
 
+def labelled(kind, name, description, layout=None, on_change=None, **more):
+    """A control that shows its whole description. on_change() is called after every change."""
+    made = kind(description=description, style=LABELLED, layout=layout or {}, **more)
+    if on_change:
+        made.observe(lambda _: on_change(), "value")
+    return hook(made, name)
+
+
 class Form(widgets.VBox):
-    """The outside of a form. Where it cannot be shown, as in a file on the web, it is a sentence."""
+    """The outside of a form, and what all forms have: to run, to stop, and code to copy.
+
+    Where it cannot be shown, as in a file on the web, it is a sentence.
+    """
 
     def __init__(self, rows, name, sentence):
-        super().__init__(rows, layout=widgets.Layout(max_width="900px"))
+        super().__init__(rows, layout={"max_width": "900px"})
         self._sentence = sentence
         hook(self, "form", name)
+
+    def _make_actions(self, run):
+        """run: the button that asks."""
+        self._controller, self._run = Controller(), run
+        self._stop = button("Stop", "stop", self.stop, "End the answer here", "stop", disabled=True)
+
+    def _make_code(self):
+        """A button that copies what the form's `code` returns, and where it is shown once there is some."""
+        self._copy = zone.copy_button("Copy as code", self.code)
+        layout = FULL | {"height": "12em", "display": "none"}
+        self._code = labelled(widgets.Textarea, "code", "Code", layout)
+
+    def stop(self):
+        """End what is being written."""
+        self._controller.stop()
+
+    def _show_busy(self, busy):
+        self._run.disabled, self._stop.disabled = busy, not busy
+
+    def _show_code(self, text):
+        self._code.value, self._code.layout.display = text, ""
+        return text
+
+    def _tokens(self):
+        """Those of each picture, for the PicturePanel."""
+        return self._model.image_tokens(self._tray.images, self._settings.num_crops)
 
     def __repr__(self):
         return f"{self._sentence} Run this cell to use it."
@@ -60,26 +101,24 @@ class PicturePanel:
 
     def __init__(self, tray, tokens, fixed=lambda: 0, on_run=None):
         self._tray, self._tokens, self._fixed = tray, tokens, fixed
-        self._thumbnails = {}  # by key: a moved picture must not be encoded again
+        # By key: a moved picture must not be encoded again.
+        self._thumbnails = {}
+        self._lock = threading.RLock()
         self._zone = zone.drop_zone(self._take_file, self.complain, on_run)
-        self._address = widgets.Text(
-            description="Path or address",
-            placeholder="picture.png or https://…",
-            style=LABELLED,
-            layout=widgets.Layout(**WIDE),
-        )
-        hook(self._address, "address").on_msg(self._on_message)
+        hint = "picture.png or https://…"
+        self._address = labelled(widgets.Text, "address", "Path or address", WIDE, placeholder=hint)
+        self._address.on_msg(self._on_message)
         add = button("Add", "add", self._take_address, "Add the picture of this path or address")
-        self._gallery = hook(widgets.HBox(layout=widgets.Layout(**WRAP)), "gallery")
-        self._gallery.layout.display = "none"
+        self._gallery = hook(widgets.HBox(layout=WRAP | {"display": "none"}), "gallery")
         opener = widgets.ToggleButton(
             description="Sample pictures", tooltip="Show the pictures that come with phi3v"
         )
         hook(opener, "samples").observe(self._open_gallery, "value")
         self._trouble = hook(widgets.HTML(), "trouble")
-        self._cards = hook(widgets.HBox(layout=widgets.Layout(**WRAP)), "pictures")
-        row = widgets.HBox([self._address, add, opener], layout=widgets.Layout(align_items="center"))
-        self.widget = widgets.VBox([self._zone, row, self._gallery, self._trouble, self._cards])
+        cards = hook(widgets.HBox(layout=WRAP), "pictures")
+        self._cards = Reused(cards, self._card)
+        row = widgets.HBox([self._address, add, opener], layout={"align_items": "center"})
+        self.widget = widgets.VBox([self._zone, row, self._gallery, self._trouble, cards])
         self.refresh()
 
     def complain(self, text):
@@ -88,21 +127,22 @@ class PicturePanel:
 
     def refresh(self):
         """Show the pictures as they are now."""
-        pictures, fixed = self._tray.pictures, self._fixed()
-        self._thumbnails = {
-            p.key: self._thumbnails.get(p.key) or zone.thumbnail(p.image, p.alt) for p in pictures
-        }
-        self._cards.children = [
-            self._card(number, picture, tokens, number <= fixed)
-            for number, (picture, tokens) in enumerate(zip(pictures, self._count()), start=1)
-        ]
+        # What one thread has closed, another one must not show.
+        with self._lock:
+            pictures, fixed = self._tray.pictures, self._fixed()
+            self._thumbnails = {
+                p.key: self._thumbnails.get(p.key) or zone.thumbnail(p.image, p.alt) for p in pictures
+            }
+            counted = enumerate(zip(pictures, self._count(pictures)), start=1)
+            keys = [(number, picture, tokens, number <= fixed) for number, (picture, tokens) in counted]
+            self._cards.show(keys, but=self._thumbnails.values())
 
-    def _count(self):
+    def _count(self, pictures):
         try:
             return self._tokens()
         except Phi3VError as error:  # a picture that this model cannot cut up
             self.complain(str(error))
-            return [0] * len(self._tray.pictures)
+            return [0] * len(pictures)
 
     def _card(self, number, picture, tokens, is_fixed):
         size = f"{picture.image.width} × {picture.image.height} · {tokens:,} tokens"
@@ -111,7 +151,7 @@ class PicturePanel:
         rows = [self._thumbnails[picture.key], caption]
         if not is_fixed:
             rows.append(self._buttons(number, picture.key))
-        return hook(widgets.VBox(rows, layout=widgets.Layout(margin="4px", max_width="180px")), "card")
+        return hook(widgets.VBox(rows, layout={"margin": "4px", "max_width": "180px"}), "card")
 
     def _buttons(self, number, key):
         return widgets.HBox(
@@ -178,51 +218,24 @@ class PicturePanel:
         view = zone.thumbnail(samples[name], samples.info(name)["alt"])
         add = button(title, "sample", lambda: self._take(name), f"Add the sample picture: {title}")
         add.layout.width = "150px"
-        return widgets.VBox([view, add], layout=widgets.Layout(margin="4px", align_items="center"))
+        return widgets.VBox([view, add], layout={"margin": "4px", "align_items": "center"})
 
 
 class Settings:
     """Length, temperature, tiles and system text. on_change() is called after every change."""
 
     def __init__(self, on_change=lambda: None, system=True):
-        self._length = widgets.BoundedIntText(
-            500,
-            min=1,
-            max=100_000,
-            description="Most new tokens",
-            style=LABELLED,
-            layout=widgets.Layout(width="15em"),
+        control = functools.partial(labelled, on_change=on_change)
+        length, temperature = {"min": 1, "max": 100_000}, {"min": 0, "max": 1.5, "step": 0.1}
+        tiles = [("as the model's card advises", 0), ("up to 4", 4), ("up to 16", 16)]
+        hint = "none: the model was trained without"
+        self._length = control(
+            widgets.BoundedIntText, "length", "Most new tokens", {"width": "15em"}, value=500, **length
         )
-        self._temperature = widgets.FloatSlider(
-            0,
-            min=0,
-            max=1.5,
-            step=0.1,
-            description="Temperature",
-            style=LABELLED,
-            layout=widgets.Layout(width="22em"),
-        )
-        self._crops = widgets.Dropdown(
-            options=[("as the model's card advises", 0), ("up to 4", 4), ("up to 16", 16)],
-            description="Tiles of a picture",
-            style=LABELLED,
-            layout=widgets.Layout(width="22em"),
-        )
-        self._system = widgets.Text(
-            description="System text",
-            placeholder="none: the model was trained without",
-            style=LABELLED,
-            layout=widgets.Layout(**WIDE),
-        )
-        names = {
-            "length": self._length,
-            "temperature": self._temperature,
-            "crops": self._crops,
-            "system": self._system,
-        }
-        for name, control in names.items():
-            hook(control, name).observe(lambda _: on_change(), "value")
-        rows = [widgets.HBox([self._length, self._temperature, self._crops], layout=widgets.Layout(**WRAP))]
+        self._temperature = control(widgets.FloatSlider, "temperature", "Temperature", MIDDLE, **temperature)
+        self._crops = control(widgets.Dropdown, "crops", "Tiles of a picture", MIDDLE, options=tiles)
+        self._system = control(widgets.Text, "system", "System text", WIDE, placeholder=hint)
+        rows = [widgets.HBox([self._length, self._temperature, self._crops], layout=WRAP)]
         self.widget = widgets.VBox([*rows, *([self._system] if system else [])])
 
     @property
@@ -279,18 +292,8 @@ def run_button(on_run):
     return button("Run", "run", on_run, "Ask the question (Ctrl+Enter)", "play", button_style="primary")
 
 
-def stop_button(on_stop):
-    return button("Stop", "stop", on_stop, "End the answer here", "stop", disabled=True)
-
-
 def new_seed():
     return random.SystemRandom().randrange(1, 1_000_000)
-
-
-def code_panel():
-    """Where code to copy is shown; not to be seen until there is some."""
-    layout = widgets.Layout(width="98%", height="12em", display="none")
-    return hook(widgets.Textarea(description="Code", layout=layout, style=LABELLED), "code")
 
 
 def pictures_as_code(tray):
@@ -305,11 +308,18 @@ def pictures_as_code(tray):
 
 
 def facts(model, make_prompt, images, settings):
-    """The line beneath a question, as HTML: tokens, share of the context, memory; or what is wrong with it."""
+    """The prompt (str, empty where there can be none), and the line beneath the question, as HTML."""
+    prompt = ""
     try:
-        count = model.measure(make_prompt(), images, settings.num_crops, wait=False)
+        prompt = make_prompt()
+        return prompt, _costs(model, prompt, images, settings)
     except Phi3VError as error:
-        return markup.alarm(str(error))
+        return prompt, markup.alarm(str(error))
+
+
+def _costs(model, prompt, images, settings):
+    """Tokens, share of the context, memory. Raises Phi3VError."""
+    count = model.measure(prompt, images, settings.num_crops, wait=False)
     if count is None:  # the model is at work, and a button must not wait for it
         return markup.quiet("The tokens are counted when the answer is there.")
     new_tokens = settings.options["max_new_tokens"]

@@ -5,10 +5,8 @@ import sys
 import ipywidgets as widgets
 
 from ..demo import QUESTIONS
-from ..errors import Phi3VError
 from ..prompts import build_prompt
-from . import markup, parts, snippet, zone
-from .controller import Controller
+from . import markup, parts, snippet
 from .tray import Tray, add_all
 
 READY = {
@@ -45,8 +43,8 @@ class Playground(parts.Form):
 
     def __init__(self, model, images=None, question=""):
         self._model = model
-        self._controller = Controller()
-        self._seed = None  # of the last question, so that its code gives the same answer
+        # Of the last question, so that its code gives the same answer.
+        self._seed = None
         self._tray = add_all(Tray(), images)
         self.history = []
         self._make_parts(question)
@@ -59,29 +57,18 @@ class Playground(parts.Form):
     def _make_parts(self, question):
         self._settings = parts.Settings(self._on_pictures)
         self._panel = parts.PicturePanel(self._tray, self._tokens, on_run=self.run)
-        self._ready = parts.hook(
-            widgets.Dropdown(
-                options=[("choose one…", ""), *READY.items()],
-                description="Ready questions",
-                style=parts.LABELLED,
-                layout=widgets.Layout(width="22em"),
-            ),
-            "ready",
+        ready = [("choose one…", ""), *READY.items()]
+        self._ready = parts.labelled(
+            widgets.Dropdown, "ready", "Ready questions", parts.MIDDLE, self._on_ready, options=ready
         )
-        self._question = parts.hook(
-            widgets.Textarea(
-                value=question, rows=3, description="Question", layout=widgets.Layout(width="98%")
-            ),
-            "question",
-        )
+        field = widgets.Textarea(question, rows=3, description="Question", layout=parts.FULL)
+        self._question = parts.hook(field, "question")
+        self._question.observe(lambda _: self._refresh(), "value")
         self._facts, self._prompt = parts.hook(widgets.HTML(), "facts"), parts.hook(widgets.HTML(), "prompt")
-        self._run, self._stop = parts.run_button(self.run), parts.stop_button(self.stop)
-        self._copy = zone.copy_button("Copy as code", self.code)
-        self._code = parts.code_panel()
+        self._make_actions(parts.run_button(self.run))
+        self._make_code()
         self._view = parts.AnswerView()
         self._past = parts.hook(widgets.HTML(), "history")
-        self._ready.observe(self._on_ready, "value")
-        self._question.observe(lambda _: self._refresh(), "value")
 
     def _rows(self):
         seen = widgets.Accordion([self._prompt], selected_index=0)
@@ -118,10 +105,6 @@ class Playground(parts.Form):
             self._seed = options.get("seed")
         return job
 
-    def stop(self):
-        """End the answer that is being written."""
-        self._controller.stop()
-
     def code(self):
         """What the form would do now, as Python (str); it is shown in the form too.
 
@@ -129,12 +112,10 @@ class Playground(parts.Form):
         """
         pictures = parts.pictures_as_code(self._tray)
         options = self._settings.with_seed(self._seed or parts.new_seed())
-        text = snippet.ask_code(self._model, pictures, self._question.value, options)
-        self._code.value, self._code.layout.display = text, ""
-        return text
+        return self._show_code(snippet.ask_code(self._model, pictures, self._question.value, options))
 
     def _on_job(self, job, entry):  # from the controller's thread
-        self._run.disabled, self._stop.disabled = not job.over, job.over
+        self._show_busy(not job.over)
         self._view.show(job)
         if job.over:
             self.history.append(
@@ -143,10 +124,11 @@ class Playground(parts.Form):
             self._past.value = _history(self.history)
             self._refresh()
 
-    def _on_ready(self, change):
-        if change["new"]:
-            self._question.value = change["new"]
-            self._ready.value = ""  # so that the same one can be chosen again
+    def _on_ready(self):
+        if self._ready.value:
+            self._question.value = self._ready.value
+            # So that the same one can be chosen again.
+            self._ready.value = ""
 
     def _on_pictures(self):
         self._panel.refresh()
@@ -155,21 +137,13 @@ class Playground(parts.Form):
     # --- what the model sees ---
 
     def _refresh(self):
-        prompt = markup.escape(self._prompt_text())
-        self._prompt.value = f'<pre style="{PROMPT_STYLE}">{prompt}</pre>'
-        self._facts.value = parts.facts(self._model, self._make_prompt, self._tray.images, self._settings)
+        prompt, self._facts.value = parts.facts(
+            self._model, self._make_prompt, self._tray.images, self._settings
+        )
+        self._prompt.value = f'<pre style="{PROMPT_STYLE}">{markup.escape(prompt)}</pre>'
 
     def _make_prompt(self):
         return build_prompt(self._question.value, len(self._tray.images), self._settings.system)
-
-    def _prompt_text(self):
-        try:
-            return self._make_prompt()
-        except Phi3VError:
-            return ""  # the line beneath the question says what is wrong
-
-    def _tokens(self):
-        return self._model.image_tokens(self._tray.images, self._settings.num_crops)
 
 
 def _history(entries):

@@ -16,14 +16,14 @@ from PIL import Image
 from .. import samples
 from ..images import load_image
 
-FOLDER = (
-    "phi3v-pictures"  # where uploaded pictures go when they are to be used from code, beside the notebook
-)
+# Where uploaded pictures go when they are to be used from code, beside the notebook.
+FOLDER = "phi3v-pictures"
 _LONGEST = 50  # characters of a file's name, before its ending
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+# Without eq, as two of them are never the same: else their pixels would be compared, and none could be a key.
+@dataclass(frozen=True, eq=False)
 class Picture:
     """One picture. kind: "sample", "path", "address", "upload" (its bytes are the source) or "given"."""
 

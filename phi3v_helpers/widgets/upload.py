@@ -7,7 +7,7 @@ import ipywidgets as widgets
 from ..errors import ImageError
 from ..images import load_image
 from . import markup, parts, zone
-from .controller import Controller
+from .reuse import close
 
 
 def upload_and_ask(model, question="What is shown in this image?", **options):
@@ -28,32 +28,29 @@ class UploadForm(parts.Form):
 
     def __init__(self, model, question, options):
         self._model, self._options = model, options
-        self._controller = Controller()
-        self._files = []  # bytes
+        # What was chosen last, as bytes.
+        self._files = []
         self._make_parts(question)
         rows = [
             widgets.HBox([self._upload, self._address]),
             self._preview,
             self._question,
-            widgets.HBox([self._ask, self._stop]),
+            widgets.HBox([self._run, self._stop]),
             self._view.widget,
         ]
         super().__init__(rows, "upload-and-ask", "A form to choose pictures and ask about them.")
 
     def _make_parts(self, question):
         self._upload = widgets.FileUpload(accept="image/*", multiple=True, description="Pictures")
-        self._address = widgets.Text(
-            placeholder="or a path or address (uploads above 10 MB may get lost)",
-            layout=widgets.Layout(**parts.WIDE),
-        )
-        self._preview = widgets.HBox(layout=widgets.Layout(**parts.WRAP))
-        self._question = widgets.Textarea(value=question, rows=2, layout=widgets.Layout(width="98%"))
+        hint = "or a path or address (uploads above 10 MB may get lost)"
+        self._address = widgets.Text(placeholder=hint, layout=parts.WIDE)
+        self._preview = widgets.HBox(layout=parts.WRAP)
+        self._question = widgets.Textarea(value=question, rows=2, layout=parts.FULL)
         named = {"address": self._address, "preview": self._preview, "question": self._question}
         for name, widget in named.items():
             parts.hook(widget, name)
         parts.hook(self._upload, "upload").observe(self._on_upload, "value")
-        self._ask = parts.button("Ask", "ask", self.ask, button_style="primary")
-        self._stop = parts.stop_button(self._controller.stop)
+        self._make_actions(parts.button("Ask", "ask", self.ask, button_style="primary"))
         self._view = parts.AnswerView()
 
     def ask(self):
@@ -67,14 +64,17 @@ class UploadForm(parts.Form):
         )
 
     def _on_job(self, job):  # from the controller's thread
-        self._ask.disabled, self._stop.disabled = not job.over, job.over
+        self._show_busy(not job.over)
         self._view.show(job)
 
     def _on_upload(self, _):
         files = zone.take_files(self._upload)
         if files:  # else it was emptied
             self._files = [content for _, content in files]
+            old = self._preview.children
             self._preview.children = [_thumbnail(*file) for file in files]
+            for view in old:
+                close(view)
 
 
 def _thumbnail(name, content):
