@@ -18,6 +18,7 @@ TESTS    ?= tests notebooks
 JOBS     ?= 2
 ONLY     ?=
 TRAIN_ARGS ?=
+BENCH_ARGS ?=
 
 PY  := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -28,7 +29,7 @@ CPU_ONLY = $(if $(TORCH),,$(shell [ "$$(uname -s)" = Linux ] && ! nvidia-smi -L 
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 REACHABLE := import urllib.request as r; r.urlopen('$(CPU_INDEX)/torch/', timeout=5)
 
-.PHONY: help install lab browser test test-oldest demo train notebooks screenshots clean
+.PHONY: help install lab browser test test-oldest demo bench train notebooks screenshots clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -59,10 +60,14 @@ test-oldest:  ## run the tests of the package on the oldest transformers, in an 
 	$(MAKE) install VENV=.venv-oldest
 	.venv-oldest/bin/python -m pip install -q "$(OLDEST)"
 	PYTHONPATH=tests .venv-oldest/bin/python -m pytest -n $(JOBS) --dist loadfile \
-	  $(wildcard tests/test_model_*.py) tests/test_loading.py tests/test_vision.py tests/test_upload.py
+	  $(wildcard tests/test_model_*.py) tests/test_loading.py tests/test_vision.py tests/test_reuse.py tests/test_batches.py \
+	  tests/test_upload.py
 
 demo: install  ## ask the three questions of the lessons in the terminal
 	@$(PY) -m phi3v_helpers demo
+
+bench: install  ## measure against the published way on this machine; keeps table and picture in benchmarks/results
+	$(PY) -m benchmarks --suite cpu --json benchmarks/results/cpu.json --plot benchmarks/results/cpu.png $(BENCH_ARGS)
 
 train: install  ## train the tiny model from nothing; goes on where it was stopped
 	nice -n 19 $(PY) -m training $(TRAIN_ARGS)

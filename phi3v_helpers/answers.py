@@ -10,11 +10,22 @@ class Answer(str):
     seconds: float, for preparing the pictures, reading the prompt and writing.
     finished: True where the model ended its answer, False where it was stopped or cut at max_new_tokens.
     reused_tokens: int, tokens of the prompt that were known from questions before, and not computed again.
+    steps: int, calls of the model: one for each new token, fewer where several were guessed at once (`look_up`).
     parts: dict, where the seconds went: "pictures" (cut and encoded), "prompt" (up to the first token), "answer".
     """
 
     def __new__(
-        cls, text, *, model, prompt_tokens, new_tokens, seconds, finished, reused_tokens=0, parts=None
+        cls,
+        text,
+        *,
+        model,
+        prompt_tokens,
+        new_tokens,
+        seconds,
+        finished,
+        reused_tokens=0,
+        steps=None,
+        parts=None,
     ):
         answer = super().__new__(cls, text)
         answer.model = model
@@ -23,6 +34,7 @@ class Answer(str):
         answer.seconds = seconds
         answer.finished = finished
         answer.reused_tokens = reused_tokens
+        answer.steps = new_tokens if steps is None else steps
         answer.parts = dict(parts or {})
         return answer
 

@@ -7,12 +7,14 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
-from transformers import StoppingCriteriaList
+from transformers import StaticCache, StoppingCriteriaList
 
 from .kept import Kept, usual_budget
 from .model.cache import side_by_side
 
 ENDS = ("<|end|>", "<|endoftext|>")  # either ends an answer
+LONG = 128  # tokens of an answer, from which on compiled steps are used
+STEP = 1024  # tokens; a compiled step is for a cache of one size, so few sizes are used
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,16 @@ class Written:
 
 
 class Engine:
-    """model: Phi3VForCausalLM. processor: its Phi3VProcessor. budget: bytes for what is kept; None is `usual_budget`."""
+    """model: Phi3VForCausalLM. processor: its Phi3VProcessor. budget: bytes for what is kept; None is `usual_budget`.
 
-    def __init__(self, model, processor, budget=None):
+    compiled: write long answers with compiled steps, which transformers makes on a CUDA GPU for caches of a fixed size.
+    """
+
+    def __init__(self, model, processor, budget=None, compiled=False):
         self.model, self.processor = model, processor
         self.kept = Kept(usual_budget(model.device) if budget is None else budget)
+        self.compiled = compiled
+        self._fixed = {}  # size -> StaticCache
         self.ends = processor.tokenizer.convert_tokens_to_ids(list(ENDS))
 
     @torch.inference_mode()
@@ -59,12 +66,18 @@ class Engine:
     @torch.inference_mode()
     def write(self, inputs, max_new_tokens, stopping=(), streamer=None, **sampling):
         """The answer to one prompt. sampling: as for `generate`. Returns Written."""
-        cache, reused = self.kept.beginning(inputs.signature, self._rotated_alike(len(inputs.ids)))
+        is_fixed = self.compiled and max_new_tokens >= LONG and "prompt_lookup_num_tokens" not in sampling
+        if is_fixed:
+            cache, reused = self._fixed_cache(len(inputs.ids) + max_new_tokens), 0
+        else:
+            cache, reused = self.kept.beginning(inputs.signature, self._rotated_alike(len(inputs.ids)))
         output = self._generate(
             [inputs], max_new_tokens, stopping, streamer=streamer, past_key_values=cache, **sampling
         )
         new = output.sequences[0, len(inputs.ids) :].tolist()
-        self.kept.keep_text(torch.cat([inputs.signature, torch.tensor(new).long()]), output.past_key_values)
+        if not is_fixed:
+            signature = torch.cat([inputs.signature, torch.tensor(new).long()])
+            self.kept.keep_text(signature, output.past_key_values)
         return Written(new, reused)
 
     @torch.inference_mode()
@@ -91,7 +104,11 @@ class Engine:
         features = [torch.cat(inputs.features)[-pictures:]] if pictures else None
         positions = torch.arange(known, length, device=ids.device)[None]
         self.model.model(
-            input_ids=ids, position_ids=positions, image_features=features, past_key_values=cache, use_cache=True
+            input_ids=ids,
+            position_ids=positions,
+            image_features=features,
+            past_key_values=cache,
+            use_cache=True,
         )
         self.kept.keep_text(signature, cache)
         return cache
@@ -99,7 +116,9 @@ class Engine:
     def _generate(self, batch, max_new_tokens, stopping, **options):
         longest = max(len(inputs.ids) for inputs in batch)
         pad, device = self.ends[-1], self.model.device
-        ids = torch.tensor([[pad] * (longest - len(inputs.ids)) + inputs.ids for inputs in batch], device=device)
+        ids = torch.tensor(
+            [[pad] * (longest - len(inputs.ids)) + inputs.ids for inputs in batch], device=device
+        )
         empty = torch.tensor([longest - len(inputs.ids) for inputs in batch], device=device)
         return self.model.generate(
             input_ids=ids,
@@ -114,6 +133,19 @@ class Engine:
             return_dict_in_generate=True,
             **options,
         )
+
+    def _fixed_cache(self, tokens):
+        """An empty cache that does not grow. The same one again, as compiled steps hold on to its place in memory."""
+        size = -(-tokens // STEP) * STEP
+        if size in self._fixed:
+            self._fixed[size].reset()
+        else:
+            if self.model.device.type == "cuda":
+                print(
+                    f"Compiling for texts of up to {size:,} tokens: the first answer takes a minute longer."
+                )
+            self._fixed[size] = StaticCache(config=self.model.config, max_cache_len=size)
+        return self._fixed[size]
 
     def _features(self, key, image, num_crops):
         """(tokens, D) of one picture."""

@@ -68,8 +68,8 @@ class Kept:
     def beginning(self, signature, fits, take=True):
         """What is known of the beginning of a new prompt.
 
-        signature: int64 (T,). fits(known, length): whether the first `length` tokens of a text of `known` tokens can go on
-        to this prompt.
+        signature: int64 (T,). fits(known, length): whether the first `length` tokens of a text of `known` tokens
+        can go on to this prompt.
         take: the caller may have the tensors themselves, which are then kept no longer; else a copy.
         Returns (cache, how many tokens it holds), at most T - 1 of them: the last token has to be read to go on.
         """

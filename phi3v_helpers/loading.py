@@ -28,6 +28,7 @@ def load(
     attention="auto",
     num_crops=None,
     revision=None,
+    compile=False,
     verbose=True,
 ):
     """Load a model.
@@ -40,6 +41,8 @@ def load(
     attention: "auto", "eager", "sdpa", "flash_attention_2".
     num_crops: int, the most tiles a picture is cut into, for all questions; None: see `Phi3Vision.ask`.
     revision: branch, tag or commit on the Hub; None takes the pinned one of known models, "main" of others.
+    compile: True writes answers that may be 128 tokens or longer with compiled steps, where the device is a CUDA
+        GPU. The first one takes a minute longer, and what was read before is read again: not for chats.
     verbose: print one line that says which model was taken, and show progress bars.
     Returns a Phi3Vision. Raises LoadError.
     """
@@ -50,6 +53,7 @@ def load(
         "attention": attention,
         "num_crops": num_crops,
         "revision": revision,
+        "compile": compile or None,
     }
     if model == "auto" and os.environ.get("PHI3V_MODEL"):
         model, reason = os.environ["PHI3V_MODEL"], "as PHI3V_MODEL says"
@@ -64,6 +68,7 @@ def load(
     with progress_bars(verbose and not tiny), advice_for_memory():
         folder, name = find_weights(model, revision)  # last, as it may download gigabytes
         vision = _load(folder, name, (device, dtype, attention), num_crops)
+    vision.engine.compiled = bool(compile)
     vision.load_options = {"model": model} | {k: v for k, v in options.items() if v not in ("auto", None)}
     if verbose:
         print(f"{vision!r} ({reason})")

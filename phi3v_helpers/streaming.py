@@ -87,13 +87,16 @@ class PieceStreamer(TextIteratorStreamer):
 class StopWhen(StoppingCriteria):
     """Ends generation after the present token as soon as `stopped()` is true.
 
-    first: when the first token was there, as `time.perf_counter()` counts; None before.
+    first: when the first token was there, as `time.perf_counter()` counts; None before. steps: how often it was asked,
+    once for every call of the model.
     """
 
     def __init__(self, stopped):
         self.stopped = stopped
         self.first = None
+        self.steps = 0
 
     def __call__(self, input_ids, scores, **kwargs):
+        self.steps += 1
         self.first = self.first or time.perf_counter()
         return input_ids.new_full((len(input_ids),), self.stopped(), dtype=bool)

@@ -210,6 +210,7 @@ class Phi3Vision:
                 written.ids,
                 seconds=ended - started,
                 reused_tokens=written.reused,
+                steps=watch.steps,
                 parts={"pictures": encoded - started, "prompt": first - encoded, "answer": ended - first},
             )
 

@@ -45,7 +45,8 @@ def make_tokenizer():
 def make_folder(folder, seed=0, strength=1, **changes):
     """Write config, weights, tokenizer and processor into `folder`.
 
-    strength: of the decoder's weights; at about 5 the answers depend on everything that was read. changes: of the config.
+    strength: of the decoder's weights; at about 5 the answers depend on everything that was read.
+    changes: of the config.
     """
     tokenizer = make_tokenizer()
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}

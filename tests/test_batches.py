@@ -22,7 +22,8 @@ def random_pairs(n):
     generator = random.Random(2)
     questions = ("What?", "Who is it?", "How many of them are there, and where do they stand?")
     return [
-        (generator.sample(PICTURES, generator.randint(0, 3)) or None, generator.choice(questions)) for _ in range(n)
+        (generator.sample(PICTURES, generator.randint(0, 3)) or None, generator.choice(questions))
+        for _ in range(n)
     ]
 
 
@@ -58,7 +59,9 @@ def test_answers_that_end_early_are_cut_there(model, monkeypatch):
 def test_they_are_computed_together(model):
     model.forget()
     with Work(model) as work:
-        answers = list(model.ask_many([(ONE, "What?"), (TWO, "Who?"), (ONE, "Why?")], progress=False, max_new_tokens=8))
+        answers = list(
+            model.ask_many([(ONE, "What?"), (TWO, "Who?"), (ONE, "Why?")], progress=False, max_new_tokens=8)
+        )
     assert work.calls == 3 + 8  # three to read, eight to write in rows of three
     assert work.cut == 2  # each picture once
     assert work.logits == 3 * 8

@@ -113,3 +113,41 @@ def test_num_crops_given_when_loading_or_calling(tmp_path):
     picture = Image.new("RGB", (640, 480))
     assert processor(picture)["num_img_tokens"] == [5 * 49 + 1 + 3 * 7]
     assert processor(picture, num_crops=1)["pixel_values"].shape[1] == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("size", [(1024, 768), (768, 1024), (3000, 2000), (700, 701), (5000, 60)])
+def test_several_threads_make_the_same_pixels(threads, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    picture, processor = Image.fromarray(pixels), Phi3VImageProcessor()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        padded = processor._fit_to_grid(picture, 16)
+        torch.set_num_threads(1)
+        assert np.array_equal(np.array(padded), np.array(processor._fit_to_grid(picture, 16)))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("rows", range(1, 9))
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 6, 16])
+def test_the_global_view_is_that_of_the_whole_picture(rows, columns):
+    """Only pixels that count are normalised and shrunk: the same bits all the same."""
+    pixels = np.random.default_rng(rows).integers(0, 256, (336 * rows, 336 * columns, 3), dtype=np.uint8)
+    processor = Phi3VImageProcessor()
+    whole = torch.empty(3, *pixels.shape[:2])
+    processor._normalise(pixels, whole)
+    expected = torch.nn.functional.interpolate(whole[None], size=(336, 336), mode="bicubic")[0]
+    assert torch.equal(processor._global_view(pixels, rows, columns), expected)
+
+
+def test_zeros_that_no_picture_needs_are_left_out():
+    pictures = [Image.new("RGB", (2000, 200), "red"), Image.new("RGB", (100, 100), "blue")]
+    whole = Phi3VImageProcessor()(pictures)
+    short = Phi3VImageProcessor()(pictures, pad_crops=False)
+    assert whole["pixel_values"].shape[1] == 17 and short["pixel_values"].shape[1] == 17
+    short = Phi3VImageProcessor()(pictures[:1], pad_crops=False)
+    assert short["pixel_values"].shape[1] == 11
+    assert torch.equal(short["pixel_values"], whole["pixel_values"][:1, :11])
+    assert not whole["pixel_values"][0, 11:].any()

@@ -106,7 +106,9 @@ class Work:
 
 def test_the_answers_depend_on_what_was_read(model):
     """Or the tests below would prove nothing."""
-    answers = {model.ask(one, question, max_new_tokens=12) for one in PICTURES for question in ("Why?", "Who?")}
+    answers = {
+        model.ask(one, question, max_new_tokens=12) for one in PICTURES for question in ("Why?", "Who?")
+    }
     assert len(answers) >= 5
 
 
@@ -130,7 +132,8 @@ def test_a_chat_reads_only_what_is_new(model):
     for before, after in zip(answers, answers[1:]):
         assert after.reused_tokens >= before.prompt_tokens
     fresh = model.chat(ONE)
-    assert [without_reuse(model, lambda m, q=q: fresh.ask(q, max_new_tokens=10)) for q in ("Who?", "Where?", "When?")] == answers
+    for question, answer in zip(("Who?", "Where?", "When?"), answers):
+        assert without_reuse(model, lambda m, q=question: fresh.ask(q, max_new_tokens=10)) == answer
 
 
 def test_a_picture_that_comes_midway(model):
@@ -189,7 +192,8 @@ def test_across_the_longrope_boundary(longrope, length):
     answers.append(chat.ask("Who else?", max_new_tokens=20))
     plain = model.chat(ONE)
     expected = [
-        without_reuse(model, lambda m, q=q: plain.ask(q, max_new_tokens=20)) for q in (f"x{words}", "Why?", "Who?")
+        without_reuse(model, lambda m, q=q: plain.ask(q, max_new_tokens=20))
+        for q in (f"x{words}", "Why?", "Who?")
     ]
     plain.rewind(1)
     expected.append(without_reuse(model, lambda m: plain.ask("Who else?", max_new_tokens=20)))
@@ -225,6 +229,7 @@ def test_look_up_gives_the_same_answer_in_fewer_steps(model):
         )
     assert second == first
     assert quick.calls <= slow.calls
+    assert (first.steps, second.steps) == (slow.calls, quick.calls)
 
 
 # --- Nothing computed twice, nothing in vain: counted, so that no later change undoes it unseen ---
@@ -237,7 +242,7 @@ def test_what_a_question_costs(model):
     crops = 1 + rows * columns
     assert work.cut == 1
     assert work.crops == crops  # no padding
-    assert work.layers == crops * (len(model.model.model.vision_embed_tokens.img_processor.vision_model.encoder.layers) - 1)
+    assert work.layers == crops * (model.model.config.vision_config.num_hidden_layers - 1)  # not the last
     assert work.calls == answer.new_tokens
     assert work.tokens == answer.prompt_tokens + answer.new_tokens - 1
     assert work.logits == answer.new_tokens  # of the last token only
@@ -271,7 +276,9 @@ def test_the_cache_grows_without_copies(model):
     cache.crop(-100)
     keys, values = cache.update(state[:, :, :7], state[:, :, :7], 0)
     assert keys.data_ptr() == place
-    assert torch.equal(keys, torch.cat([state[:, :, :50], state[:, :, :7]], dim=2)) and torch.equal(keys, values)
+    assert torch.equal(keys, torch.cat([state[:, :, :50], state[:, :, :7]], dim=2)) and torch.equal(
+        keys, values
+    )
     for _ in range(5):  # beyond its room
         keys, _ = cache.update(state, state, 0)
     assert keys.shape[2] == 557 and torch.equal(keys[:, :, :50], state[:, :, :50])
@@ -285,6 +292,16 @@ def test_a_cache_survives_what_beam_search_does_to_it():
     cache.reorder_cache(torch.tensor([2, 0, 0]))
     keys, _ = cache.update(state[:, :, :1], state[:, :, :1], 0)
     assert torch.equal(keys[:, :, :10], state[[2, 0, 0]]) and torch.equal(keys[:, :, 10:], state[:, :, :1])
+
+
+def test_a_cache_of_a_fixed_size_gives_the_same_answers(model, monkeypatch):
+    """Compiling needs a GPU; the caches that it needs do not."""
+    expected = [model.ask(one, "What?", max_new_tokens=150) for one in (ONE, THREE)]
+    monkeypatch.setattr(model.engine, "compiled", True)
+    for _ in range(2):  # the second time with the same caches
+        answers = [model.ask(one, "What?", max_new_tokens=150) for one in (ONE, THREE)]
+        assert answers == expected and [answer.reused_tokens for answer in answers] == [0, 0]
+    assert model.ask(ONE, "Who?", max_new_tokens=20).reused_tokens > 0  # short ones as before
 
 
 # --- Bounded ---

@@ -16,7 +16,7 @@ IMAGE_TOKENS = 2 * TOKENS * (TOKENS + 1) + 1
 IGNORE = -100
 ONE_TURN = 0.75  # of the rows: in a longer talk, much can be copied from what was said before
 LATE = 0.12  # of the rows with two pictures: the second one is added on the way, with the second question
-SINGLE = (("scene", 30), ("chart", 30), ("book", 25), ("page", 9), ("other", 6))
+SINGLE = (("scene", 24), ("chart", 36), ("book", 29), ("page", 5), ("other", 6))
 PAIR = (("scene", 45), ("chart", 20), ("book", 22), ("mixed", 13))
 
 

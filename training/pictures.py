@@ -132,10 +132,10 @@ def scene_background(rng, shapes, white: bool):
 # Charts -------------------------------------------------------------------------------------------------------------
 
 
-def random_chart(rng, most: int = 6) -> dict:
+def random_chart(rng, most: int = 5) -> dict:
     n = rng.randint(3, most)
     first = rng.randint(1995, 2026 - n)
-    low, high = rng.choice(((1, 99), (1, 99), (100, 999)))
+    low, high = rng.choice(((1, 99), (1, 99), (1, 99), (100, 999)))
     return {
         "title": f"{rng.choice(words.COMPANIES)} {rng.choice(words.METRICS)}",
         "years": list(range(first, first + n)),
@@ -148,23 +148,23 @@ def random_chart(rng, most: int = 6) -> dict:
 def draw_chart(rng, look: Look, facts=None) -> Picture:
     """A bar chart with its values on it.  Facts: ``title``, ``years``, ``values``."""
     facts = facts or random_chart(rng)
-    width, height = 336, rng.randint(220, 336)
+    width, height = 336, rng.randint(250, 336)
     if rng.random() < 0.15:
-        width, height = rng.randint(290, 335), 336
+        width, height = rng.randint(310, 335), 336
     paper = paper_colour(rng)
     canvas = Canvas(width, height, paper, look.scale, look.render)
     ink, font = ink_on(rng, paper), rng.choice(FONTS)
     bold = font if rng.random() < 0.6 else rng.choice(FONTS)
-    title_size = fit(canvas, facts["title"], bold, rng.uniform(19, 27), width - 24)
+    title_size = fit(canvas, facts["title"], bold, rng.uniform(25, 34), width - 16)
     title_y = rng.uniform(1.0, 1.5) * title_size + 2
     align = rng.choice(("middle", "middle", "left"))
-    canvas.text(width / 2 if align == "middle" else 12, title_y, facts["title"], bold, title_size, ink, align)
+    canvas.text(width / 2 if align == "middle" else 8, title_y, facts["title"], bold, title_size, ink, align)
 
     n = len(facts["years"])
-    left, right = rng.uniform(8, 18), width - rng.uniform(8, 18)
+    left, right = rng.uniform(4, 14), width - rng.uniform(4, 14)
     slot = (right - left) / n
-    year_size = fit(canvas, "0000", font, rng.uniform(16, 20), slot - 6)
-    value_size = fit(canvas, "000", font, rng.uniform(17, 24), slot - 6)
+    year_size = fit(canvas, "0000", font, rng.uniform(21, 28), slot - 6)
+    value_size = fit(canvas, "0" * len(str(max(facts["values"]))), font, rng.uniform(24, 34), slot - 6)
     base = height - rng.uniform(1.5, 2.0) * year_size
     roof = title_y + 1.8 * value_size
     if rng.random() < 0.4:
@@ -203,6 +203,9 @@ def fit(canvas, text, font, size, room) -> float:
 # Book covers --------------------------------------------------------------------------------------------------------
 
 
+LINE = 1.2  # from baseline to baseline, in sizes of the font
+
+
 def random_title(rng) -> str:
     one, two = rng.sample(words.TITLE_WORDS, 2)
     pattern = rng.choices(
@@ -223,45 +226,46 @@ def random_book(rng) -> dict:
 def draw_book(rng, look: Look, facts=None) -> Picture:
     """A cover.  Facts: ``title`` and ``author``, as printed, and ``lines``, everything printed in reading order."""
     facts = dict(facts or random_book(rng))
-    width, height = rng.randint(225, 320), 336
+    width, height = rng.randint(240, 336), 336
     background = random_colour(rng)
     canvas = Canvas(width, height, background, look.scale, look.render)
     decorate(rng, canvas, background)
     title_font, author_font = rng.choice(FONTS), rng.choice(FONTS)
-    lines = wrap_title(rng, facts["title"])
-    size = min(fit(canvas, line, title_font, rng.uniform(30, 56), width - 40) for line in lines)
-    author_size = fit(canvas, facts["author"], author_font, rng.uniform(19, 27), width - 36)
-    above = rng.random() < 0.25
+    title, author = wrap(rng, facts["title"]), wrap(rng, facts["author"])
+    size, author_size = rng.uniform(40, 64), rng.uniform(30, 42)
+    size = min(fit(canvas, line, title_font, size, width - 32) for line in title)
+    author_size = min(
+        fit(canvas, line, author_font, min(author_size, 0.9 * size), width - 32) for line in author
+    )
+    # Baselines are LINE sizes apart; what is too high for the cover shrinks.
+    shrink = min(1.0, (height - 50) / (LINE * (size * len(title) + author_size * len(author))))
+    size, author_size = size * shrink, author_size * shrink
     title_ink = ink_on(rng, background)
     author_ink = title_ink if rng.random() < 0.7 else ink_on(rng, background)
-    x, align = (width / 2, "middle") if rng.random() < 0.75 else (18, "left")
-
-    block = 1.2 * size * len(lines)
-    if above:
-        author_y = rng.uniform(36, 60)
-        first = author_y + rng.uniform(40, 60) + size
-        title_y = rng.uniform(first, max(first, height - 30 - block + size))
-    else:
-        author_y = rng.uniform(height - 56, height - 24)
-        title_y = rng.uniform(30 + size, max(31 + size, author_y - author_size - 24 - block + size))
-    for i, line in enumerate(lines):
-        canvas.text(x, title_y + 1.2 * size * i, line, title_font, size, title_ink, align)
-    canvas.text(x, author_y, facts["author"], author_font, author_size, author_ink, align)
+    x, align = (width / 2, "middle") if rng.random() < 0.75 else (16, "left")
+    blocks = [(title, title_font, size, title_ink), (author, author_font, author_size, author_ink)]
+    if rng.random() < 0.25:
+        blocks.reverse()
+    # What is left of the height lies above, between and below the two blocks, some of it in each place.
+    spare = height - 20 - LINE * (size * len(title) + author_size * len(author))
+    cuts = sorted((rng.uniform(0, 0.4), rng.uniform(0.5, 1)))
+    tops = (10 + spare * cuts[0], 10 + spare * cuts[1] + LINE * blocks[0][2] * len(blocks[0][0]))
+    for top, (lines, font, height_of, ink) in zip(tops, blocks):
+        for i, line in enumerate(lines):
+            canvas.text(x, top + height_of * (LINE * i + 1), line, font, height_of, ink, align)
     if rng.random() < 0.3:
-        rule_y = title_y + 1.2 * size * (len(lines) - 1) + 0.45 * size
+        rule_y = tops[1] - 0.1 * spare * (cuts[1] - cuts[0])
         canvas.line([(width * 0.3, rule_y), (width * 0.7, rule_y)], title_ink, rng.uniform(1, 3))
-    facts["lines"] = [facts["author"], *lines] if above else [*lines, facts["author"]]
+    facts["lines"] = [line for block in blocks for line in block[0]]
     return Picture("book", facts, canvas)
 
 
-def wrap_title(rng, title: str) -> list[str]:
-    """Lines of about eleven letters; sometimes a line a word."""
-    lines, room = [], 0 if rng.random() < 0.3 else 11
-    for word in title.split():
-        if lines and (
-            len(lines[-1]) + 1 + len(word) <= room
-            or (room == 0 and lines[-1].lower() in ("the", "of", "and"))
-        ):
+def wrap(rng, text: str) -> list[str]:
+    """Lines of about ten letters; sometimes a line a word."""
+    lines, room = [], 0 if rng.random() < 0.3 else 10
+    for word in text.split():
+        small = room == 0 and lines and lines[-1].lower() in ("the", "of", "and")
+        if lines and (small or len(lines[-1]) + 1 + len(word) <= room):
             lines[-1] += " " + word
         else:
             lines.append(word)
@@ -314,11 +318,11 @@ def draw_page(rng, look: Look, dense: bool = False) -> Picture:
     paper = paper_colour(rng)
     canvas = Canvas(width, height, paper, look.scale, look.render)
     font, ink, y, lines = rng.choice(FONTS), ink_on(rng, paper), rng.uniform(6, 24), []
-    most = 40 if dense else rng.randint(1, 5)
+    most = 40 if dense else rng.randint(1, 4)
     while len(lines) < most:
         if dense or rng.random() < 0.2:
             font, ink = rng.choice(FONTS), ink_on(rng, paper)
-        size = rng.uniform(16, 40) if dense else rng.uniform(18, 40)
+        size = rng.uniform(20, 48) if dense else rng.uniform(26, 46)
         y += size * rng.uniform(1.0, 1.3) if dense else size * rng.uniform(1.1, 1.7)
         if y > height - 0.3 * size:
             break

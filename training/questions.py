@@ -152,16 +152,8 @@ def differences(one, two) -> list[str]:
     if one.kind == "chart":
         return _chart_differences(one.facts, two.facts)
     if one.kind == "book":
-        keys = [key for key in ("title", "author") if one.facts[key] != two.facts[key]]
-        return [
-            f"the {key} is {_quoted(key, one)} in the first and {_quoted(key, two)} in the second"
-            for key in keys
-        ]
+        return [f"the {key}" for key in ("title", "author") if one.facts[key] != two.facts[key]]
     return []
-
-
-def _quoted(key, picture) -> str:
-    return f'"{picture.facts[key]}"' if key == "title" else picture.facts[key]
 
 
 def _scene_differences(one, two) -> list[str]:
@@ -169,6 +161,8 @@ def _scene_differences(one, two) -> list[str]:
         {cell: f"{article(colour)} {kind}" for cell, colour, kind in shapes} for shapes in (one, two)
     )
     cells = [c for c in range(9) if first.get(c) != second.get(c)]
+    if len(cells) > 2:  # a list of everything would say the same twice
+        return ["the shapes"]
     return [
         f"{PLACES[c]} there is {first.get(c, 'nothing')} in the first and {second.get(c, 'nothing')} in the second"
         for c in cells
@@ -176,15 +170,13 @@ def _scene_differences(one, two) -> list[str]:
 
 
 def _chart_differences(one, two) -> list[str]:
-    found = []
-    if one["title"] != two["title"]:
-        found.append(f'the title is "{one["title"]}" in the first and "{two["title"]}" in the second')
-    if one["years"] != two["years"]:
-        return [*found, "the years differ"]
-    for year, a, b in zip(one["years"], one["values"], two["values"]):
-        if a != b:
-            found.append(f"the value for {year} is {a} in the first and {b} in the second")
-    return found
+    found = [f"the {key}" for key in ("title", "years") if one[key] != two[key]]
+    changed = [
+        f"the value for {year} is {a} in the first and {b} in the second"
+        for year, a, b in zip(one["years"], one["values"], two["values"])
+        if a != b
+    ]
+    return found + (["the values"] if found and changed or len(changed) > 1 else changed)
 
 
 def tell_both(one, two) -> str:
@@ -282,7 +274,9 @@ def _there_are(n: int, noun: str) -> str:
 
 def _chart_detail(rng, facts) -> tuple[str, str]:
     pairs = list(zip(facts["years"], facts["values"]))
-    how = rng.choice(("value", "value", "value", "title", "highest", "lowest", "count", "years"))
+    how = rng.choice(
+        ("value", "value", "value", "title", "highest", "highest", "lowest", "lowest", "count", "years")
+    )
     year, value = rng.choice(pairs)
     if how == "value":
         question = rng.choice(

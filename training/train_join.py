@@ -127,8 +127,7 @@ def losses(model, decoder, heads, finger, batch, eye_learns: bool):
             (ids == model.config.image_token_id)[..., None], seen.flatten(0, 1).float()
         )
         output = decoder(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
-        logits = model.lm_head(output.last_hidden_state)
-    said = answer_loss(logits, labels)
+        said = answer_loss(model, output.last_hidden_state, labels)
     # While the eye rests, its heads learn all the same: they are new where the run began from a model folder.
     return said[0] + finger.loss(output, spots) + SIGHT * heads.loss(features.float(), tables), said
 

@@ -136,11 +136,11 @@ class Talks(IterableDataset):
                 yield data.collate(batch, writer.tokenizer.pad_token_id)
 
 
-def answer_loss(logits, labels):
+def answer_loss(model, hidden, labels):
     """Mean cross-entropy of the answers, and how many of the spelled and of the other tokens are right."""
-    logits, labels = logits[:, :-1], labels[:, 1:]
+    hidden, labels = hidden[:, :-1], labels[:, 1:]
     chosen = labels != data.IGNORE
-    logits, labels = logits[chosen].float(), labels[chosen]
+    logits, labels = model.lm_head(hidden[chosen]).float(), labels[chosen]
     right = logits.argmax(-1) == labels
     spelled = (labels >= 9) & (labels < 9 + 256)  # single bytes: letters, digits, spaces before names
     loss = nn.functional.cross_entropy(logits, labels)
@@ -192,8 +192,7 @@ def main() -> None:
                 use_cache=False,
                 output_hidden_states=True,
             )
-            logits = model.lm_head(output.last_hidden_state)
-        said_loss, right_spelled, right_other = answer_loss(logits, labels)
+            said_loss, right_spelled, right_other = answer_loss(model, output.last_hidden_state, labels)
         loss = said_loss + finger.loss(output, spots)
         optimiser.zero_grad()
         loss.backward()

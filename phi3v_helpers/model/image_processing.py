@@ -9,6 +9,7 @@ transform comes from.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from transformers.image_transforms import to_pil_image
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 WHITE = (255, 255, 255)
+WORTH_THREADS = 250_000  # pixels
 SETTINGS = ("num_crops", "image_mean", "image_std", "num_img_tokens", "image_size")
 
 
@@ -134,7 +136,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
             picture = picture.transpose(Image.Transpose.TRANSPOSE)
             columns, rows = rows, columns
         size = self._scaled_size(picture.width, picture.height, num_crops)
-        picture = picture.resize(size, Image.Resampling.BILINEAR)
+        picture = _resized(picture, size)
         canvas = Image.new("RGB", (columns * self.image_size, rows * self.image_size), WHITE)
         canvas.paste(picture, (0, (canvas.height - picture.height) // 2))
         return canvas.transpose(Image.Transpose.TRANSPOSE) if portrait else canvas
@@ -144,7 +146,9 @@ class Phi3VImageProcessor(BaseImageProcessor):
         size = self.image_size
         rows, columns = pixels.shape[0] // size, pixels.shape[1] // size
         output[0] = self._global_view(pixels, rows, columns)
-        blocks = pixels.reshape(rows, size, columns, size, 3).transpose(0, 2, 1, 3, 4)  # (rows, columns, S, S, 3)
+        blocks = pixels.reshape(rows, size, columns, size, 3).transpose(
+            0, 2, 1, 3, 4
+        )  # (rows, columns, S, S, 3)
         for number in range(rows * columns):
             self._normalise(blocks[number // columns, number % columns], output[1 + number])
         output[1 + rows * columns :].zero_()
@@ -185,6 +189,32 @@ class Phi3VImageProcessor(BaseImageProcessor):
         if min(image.size) < 1:
             raise ValueError(f"The picture is empty: {image.width} x {image.height} pixels. Pass another.")
         return image.convert("RGB")
+
+
+def _resized(picture, size):
+    """What `picture.resize(size, BILINEAR)` gives, by as many threads as torch uses.
+
+    Pillow scales every row by itself, and then every column: so bands of rows, and then of columns, give the same.
+    """
+    bands = torch.get_num_threads()
+    if bands == 1 or picture.width * picture.height < WORTH_THREADS:
+        return picture.resize(size, Image.Resampling.BILINEAR)
+    wide = Image.new("RGB", (size[0], picture.height))
+    output = Image.new("RGB", size)
+
+    def rows(top, bottom):
+        band = picture.crop((0, top, picture.width, bottom))
+        wide.paste(band.resize((size[0], bottom - top), Image.Resampling.BILINEAR), (0, top))
+
+    def columns(left, right):
+        band = wide.crop((left, 0, right, wide.height))
+        output.paste(band.resize((right - left, size[1]), Image.Resampling.BILINEAR), (left, 0))
+
+    with ThreadPoolExecutor(bands) as threads:
+        for work, length in ((rows, picture.height), (columns, size[0])):
+            edges = [length * band // bands for band in range(bands + 1)]
+            list(threads.map(work, edges, edges[1:]))
+    return output
 
 
 def _needed_for_bicubic(scale, size):

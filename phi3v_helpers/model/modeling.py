@@ -29,7 +29,9 @@ from .configuration import Phi3VConfig
 from .generation import Phi3VGeneration
 from .image_tokens import image_places, place_features
 
-CROPS_AT_ONCE = {"cpu": 4}  # crops that go through CLIP together, by device: more take memory, and save no time
+CROPS_AT_ONCE = {
+    "cpu": 4
+}  # crops that go through CLIP together, by device: more take memory, and save no time
 CROPS_AT_ONCE_ELSEWHERE = 24  # a picture of 16 crops in one go
 
 
