@@ -8,6 +8,7 @@ at a time.
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -58,7 +59,8 @@ class Published:
 
     def __init__(self, model):
         with torch.device("meta"):
-            self.model = Phi3VForCausalLM._from_config(model.config, attn_implementation="eager")
+            config = copy.deepcopy(model.config)  # or `model` would attend eagerly too
+            self.model = Phi3VForCausalLM._from_config(config, attn_implementation="eager")
         self.model.load_state_dict(model.state_dict(), assign=True)
         self.model.eval()
         for own, other in zip(self.model.modules(), model.modules()):  # position ids and the like
@@ -98,23 +100,28 @@ class Published:
         )  # fmt: skip
         return self.model.lm_head(output.last_hidden_state).float(), cache
 
-    @torch.inference_mode()
-    def write(self, logits, cache, new_tokens: int) -> list[int]:
-        """Greedy, without an end token."""
-        written = [int(logits[0, -1].argmax())]
-        while len(written) < new_tokens:
-            place = cache.get_seq_length()
-            output = self.model.model(
-                input_ids=torch.tensor([[written[-1]]], device=logits.device), past_key_values=cache,
-                position_ids=torch.tensor([[place]], device=logits.device), use_cache=True,
-            )  # fmt: skip
-            written.append(int(self.model.lm_head(output.last_hidden_state).float()[0, -1].argmax()))
-        return written
+    def write(self, ids, cache, new_tokens: int) -> list[int]:
+        """Greedy, without an end token; keys and values of all of `ids` (1, T) but the last are in the cache."""
+        return generate(self.model, ids, cache, new_tokens)
 
     def ask(self, processor, image, prompt: str, new_tokens: int) -> list[int]:
         """Everything from the picture to the new tokens."""
         pixel_values, image_sizes = preprocess(image)
         features = self.encode(pixel_values.to(self.model.device, self.model.dtype), image_sizes)
         ids, _ = processor.prompt_ids(prompt, [len(features[0])])
-        logits, cache = self.prefill(torch.tensor([ids], device=self.model.device), features)
-        return self.write(logits, cache, new_tokens)
+        ids = torch.tensor([ids], device=self.model.device)
+        logits, cache = self.prefill(ids, features)
+        first = logits[:, -1].argmax(-1, keepdim=True)
+        rest = self.write(torch.cat([ids, first], dim=1), cache, new_tokens - 1) if new_tokens > 1 else []
+        return [int(first), *rest]
+
+
+@torch.inference_mode()
+def generate(model, ids, cache, new_tokens: int) -> list[int]:
+    """`model.generate` for so many tokens, whatever they are; the cache holds all of `ids` (1, T) but the last."""
+    model.generation_config.eos_token_id = None
+    output = model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, max_new_tokens=new_tokens,
+        do_sample=False, pad_token_id=0,
+    )  # fmt: skip
+    return output[0, ids.shape[1] :].tolist()

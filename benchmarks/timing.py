@@ -8,13 +8,20 @@ from collections.abc import Callable
 
 import torch
 
+REST = 0.05  # seconds
+
 
 def in_turn(ways: dict[str, Callable], repeats: int, warm: int = 1) -> dict[str, float]:
-    """Median seconds of each way, run one after the other `repeats` times, after `warm` rounds that do not count."""
+    """Median seconds of each way, run one after the other `repeats` times, after `warm` rounds that do not count.
+
+    Each begins after a rest: for a while after its work PyTorch's threads wait for more of it in a loop, and take the
+    time of a way that has threads of its own.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(warm + repeats):
         for name, way in ways.items():
             wait_for_device()
+            time.sleep(REST)
             started = time.perf_counter()
             way()
             wait_for_device()

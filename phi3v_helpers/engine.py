@@ -7,10 +7,11 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
-from transformers import StaticCache, StoppingCriteriaList
+from transformers import LogitsProcessor, LogitsProcessorList, StaticCache, StoppingCriteriaList
 
 from .kept import Kept, usual_budget
 from .model.cache import side_by_side
+from .model.cpu import at_best
 
 ENDS = ("<|end|>", "<|endoftext|>")  # either ends an answer
 LONG = 128  # tokens of an answer, from which on compiled steps are used
@@ -38,6 +39,17 @@ class Written:
     reused: int
 
 
+class NoPictures(LogitsProcessor):
+    """Keeps a model from writing `<|image|>`, as none that was trained does: it would ask for a picture."""
+
+    def __init__(self, token):
+        self.token = token
+
+    def __call__(self, input_ids, scores):
+        scores[:, self.token] = -torch.inf
+        return scores
+
+
 class Engine:
     """model: Phi3VForCausalLM. processor: its Phi3VProcessor. budget: bytes for what is kept; None is `usual_budget`.
 
@@ -54,6 +66,7 @@ class Engine:
     @torch.inference_mode()
     def read(self, prompt, images, num_crops):
         """Tokenize, and encode the pictures that are not known. images: PIL. Returns Inputs."""
+        num_crops = num_crops or self.processor.image_processor.num_crops
         keys = [_key(image, num_crops) for image in images]
         features = [self._features(*pair, num_crops) for pair in zip(keys, images)]
         ids, tags = self.processor.prompt_ids(prompt, [len(one) for one in features])
@@ -103,13 +116,15 @@ class Engine:
         pictures = int((ids == self.processor.image_token_id).sum())
         features = [torch.cat(inputs.features)[-pictures:]] if pictures else None
         positions = torch.arange(known, length, device=ids.device)[None]
-        self.model.model(
-            input_ids=ids,
-            position_ids=positions,
-            image_features=features,
-            past_key_values=cache,
-            use_cache=True,
-        )
+        # Without the head, whose answer nobody needs.
+        with at_best(ids.device, self.model.dtype, rows=ids.shape[1]):
+            self.model.model(
+                input_ids=ids,
+                position_ids=positions,
+                image_features=features,
+                past_key_values=cache,
+                use_cache=True,
+            )
         self.kept.keep_text(signature, cache)
         return cache
 
@@ -127,8 +142,7 @@ class Engine:
             max_new_tokens=max_new_tokens,
             eos_token_id=self.ends,
             pad_token_id=pad,
-            # A model that writes this token, as none that was trained does, would ask for a picture.
-            suppress_tokens=[self.processor.image_token_id],
+            logits_processor=LogitsProcessorList([NoPictures(self.processor.image_token_id)]),
             stopping_criteria=StoppingCriteriaList(stopping),
             return_dict_in_generate=True,
             **options,

@@ -6,6 +6,7 @@ All of it together stays below a budget in bytes; what was not used for the long
 import os
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -98,20 +99,25 @@ class Kept:
 
     def _keep(self, key, thing):
         self._things[key] = thing
-        self._things.move_to_end(key)
         while self._things and self.nbytes > self.budget:
             self._things.popitem(last=False)
 
 
 def usual_budget(device):
-    """Bytes to keep things in, for a torch.device: an eighth of the memory that is free now, 4 GB at most."""
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    elif hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    else:
-        free = MOST
+    """Bytes for what is kept on a torch.device: an eighth of the memory that is free now, 4 GB at most."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
     return min(free // SHARE, MOST)
+
+
+def _free_memory():
+    """Bytes of RAM that programs can still have; a guess where the system does not say."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+        return 1024 * int(line.split()[1])
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return 2 * MOST
 
 
 def _common(one, other):

@@ -29,6 +29,7 @@ def load(
     num_crops=None,
     revision=None,
     compile=False,
+    keep_bytes=None,
     verbose=True,
 ):
     """Load a model.
@@ -43,9 +44,13 @@ def load(
     revision: branch, tag or commit on the Hub; None takes the pinned one of known models, "main" of others.
     compile: True writes answers that may be 128 tokens or longer with compiled steps, where the device is a CUDA
         GPU. The first one takes a minute longer, and what was read before is read again: not for chats.
+    keep_bytes: int, the most memory for what need not be computed again at the next question, see `p3v.memory`; 0 keeps
+        nothing. None is an eighth of the memory that is free on the device, 4 GB at most.
     verbose: print one line that says which model was taken, and show progress bars.
     Returns a Phi3Vision. Raises LoadError.
     """
+    if keep_bytes is not None and (not isinstance(keep_bytes, int) or keep_bytes < 0):
+        raise LoadError(f"keep_bytes is {keep_bytes!r}.", "Give a number of bytes, 0 or more, or None.")
     reason = "as asked for"
     options = {
         "device": device,
@@ -54,6 +59,7 @@ def load(
         "num_crops": num_crops,
         "revision": revision,
         "compile": compile or None,
+        "keep_bytes": keep_bytes,
     }
     if model == "auto" and os.environ.get("PHI3V_MODEL"):
         model, reason = os.environ["PHI3V_MODEL"], "as PHI3V_MODEL says"
@@ -69,6 +75,8 @@ def load(
         folder, name = find_weights(model, revision)  # last, as it may download gigabytes
         vision = _load(folder, name, (device, dtype, attention), num_crops)
     vision.engine.compiled = bool(compile)
+    if keep_bytes is not None:
+        vision.engine.kept.budget = keep_bytes
     vision.load_options = {"model": model} | {k: v for k, v in options.items() if v not in ("auto", None)}
     if verbose:
         print(f"{vision!r} ({reason})")

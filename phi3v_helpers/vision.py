@@ -152,7 +152,7 @@ class Phi3Vision:
         return weights, 2 * config.num_hidden_layers * width * int(tokens) * self.dtype.itemsize
 
     def forget(self):
-        """Let go of everything that is kept for later questions: see `p3v.memory`."""
+        """Let go of everything that is kept for later questions, see `p3v.memory`. Needed after a change of weights."""
         with self.lock:
             self.engine.kept.clear()
 

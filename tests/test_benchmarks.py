@@ -90,8 +90,10 @@ def test_the_published_way_gives_the_same_answers(model):
     assert vision.engine.write(known, 12, min_new_tokens=12).ids == written
 
 
-def test_the_published_way_shares_the_weights(model):
+def test_the_published_way_shares_the_weights_and_nothing_else(model):
     published = baseline.Published(model)
+    assert published.model.config._attn_implementation == "eager"
+    assert model.config._attn_implementation == model.model.config._attn_implementation == "sdpa"
     pairs = zip(published.model.parameters(), model.parameters())
     assert all(one.data_ptr() == other.data_ptr() for one, other in pairs)
 

@@ -137,7 +137,7 @@ def test_the_global_view_is_that_of_the_whole_picture(rows, columns):
     pixels = np.random.default_rng(rows).integers(0, 256, (336 * rows, 336 * columns, 3), dtype=np.uint8)
     processor = Phi3VImageProcessor()
     whole = torch.empty(3, *pixels.shape[:2])
-    processor._normalise(pixels, whole)
+    processor._normalise(pixels, whole.numpy())
     expected = torch.nn.functional.interpolate(whole[None], size=(336, 336), mode="bicubic")[0]
     assert torch.equal(processor._global_view(pixels, rows, columns), expected)
 

@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from helpful import helpful
 from PIL import Image
 from random_model import make_folder
 
@@ -352,6 +353,18 @@ def test_memory_tells(model):
     assert model.name in repr(p3v.memory()) and "conversations 1" in str(line)
     model.forget()
     assert next(one for one in p3v.memory() if one.name == model.name).kept == 0
+
+
+def test_the_budget_can_be_chosen(tmp_path):
+    folder = make_folder(tmp_path, strength=6)
+    model = p3v.load(folder, keep_bytes=0, verbose=False)
+    first, second = (model.ask(ONE, "What?", max_new_tokens=3) for _ in range(2))
+    assert first == second and second.reused_tokens == 0 and p3v.memory()
+    assert model.load_options["keep_bytes"] == 0
+    assert p3v.load(folder, keep_bytes=10**6, verbose=False).engine.kept.budget == 10**6
+    for wrong in (-1, "1 GB"):
+        with helpful(p3v.LoadError, "keep_bytes", repr(wrong)):
+            p3v.load(folder, keep_bytes=wrong, verbose=False)
 
 
 def test_a_full_device_is_freed(model):

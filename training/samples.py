@@ -16,7 +16,7 @@ LOOK = pictures.Look(scale=2.0)  # 672 pixels: pleasant on a screen
 LICENCE = "MIT"
 SOURCE = "Drawn by training/samples.py of this project; all names and figures are invented."
 
-CHART = {"title": "Nordwind revenue", "years": list(range(2019, 2025)), "values": [12, 17, 26, 23, 41, 68]}
+CHART = {"title": "Nordwind revenue", "years": list(range(2020, 2025)), "values": [17, 26, 23, 41, 68]}
 BOOK = {"title": "ALONE", "author": "Nora Winter"}
 COVER = {"title": "Golden River", "author": "Felix Baker"}
 SHAPES_1 = [(0, "red", "circle"), (4, "blue", "square"), (8, "green", "star")]
@@ -25,7 +25,7 @@ SHAPES_2 = [(0, "red", "circle"), (4, "orange", "square"), (8, "green", "star")]
 # name -> (drawing, arguments, seed of its look, title, text in the place of the picture)
 SAMPLES = {
     "stock_chart": (pictures.draw_chart, CHART, 7, "Revenue of a company",
-                    "Bar chart titled Nordwind revenue, one bar a year from 2019 to 2024: 12, 17, 26, 23, 41, 68."),
+                    "Bar chart titled Nordwind revenue, one bar a year from 2020 to 2024: 17, 26, 23, 41, 68."),
     "book_cover": (pictures.draw_book, BOOK, 4, "A book cover",
                    "Book cover with the title ALONE and the author Nora Winter."),
     "book_cover_2": (pictures.draw_book, COVER, 1, "Another book cover",

@@ -86,7 +86,8 @@ def main() -> None:
     eye = CLIPVisionModel(vision_config(used_layers_only=True)).to(args.device)
     heads = sight.SightHeads(eye.config.hidden_size).to(args.device)
     optimiser = MuonAndAdamW([eye, heads], args.peak)
-    state = load(args.out, eye=eye, heads=heads, optimiser=optimiser)
+    parts = {"eye": eye, "heads": heads, "optimiser": optimiser}
+    state = load(args.out, **parts)
     schedule = Schedule(optimiser, args.peak, args.minutes, spent=state.get("seconds", 0))
     step, pictures_seen = state.get("step", 0), state.get("pictures", 0)
     fast = torch.compile(eye) if args.minutes > 5 else eye  # compiling takes a minute, and gains a half
@@ -119,16 +120,9 @@ def main() -> None:
             pace = 50 * args.batch / (time.time() - said)
             print(f"{step} pictures {pictures_seen} loss {loss.item():.3f} {score} {pace:.0f}/s", flush=True)
             said = time.time()
-        if step % 500 == 0 or schedule.done():
-            save(
-                args.out,
-                eye=eye,
-                heads=heads,
-                optimiser=optimiser,
-                step=step,
-                pictures=pictures_seen,
-                seconds=schedule.seconds(),
-            )
+        if step % 500 == 0:
+            save(args.out, **parts, step=step, pictures=pictures_seen, seconds=schedule.seconds())
+    save(args.out, **parts, step=step, pictures=pictures_seen, seconds=schedule.seconds())
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ from training.optimise import MuonAndAdamW
 from training.schedule import Meter, Schedule, load, save
 from training.shape import DECODER, VISION, model_config
 from training.tokenizer import build
-from training.train_tongue import Finger, PerfectEye, Talks, answer_loss
+from training.train_tongue import Finger, PerfectEye, Talks, losses
 
 AVERAGE = 0.998  # decay of the running average of the weights, which is what gets shipped
 SIGHT = 0.5  # of the loss of the eye's labels beside that of the answers
+ONE_VIEW = 0.5  # of the batches: each picture's crop alone, or its global view alone
 
 
 def assemble(eye_path: Path, tongue_path: Path, heads, finger):
@@ -49,14 +50,14 @@ def assemble(eye_path: Path, tongue_path: Path, heads, finger):
     return model, perfect
 
 
-def look(model, pixel_values, eye_learns: bool = True):
+def look(model, tower, pixel_values, eye_learns: bool = True):
     """(N, 3, 336, 336) -> patch features (N, patches, C) and token embeddings (N, tokens, D).
 
-    With one crop the global view is the crop itself, so the ViT runs once for both.
+    With one crop the global view is the crop itself, so the ViT (``tower``, compiled or not) runs once for both.
     """
     vision = model.model.vision_embed_tokens
     with torch.set_grad_enabled(eye_learns):
-        features = vision.img_processor(pixel_values)
+        features = tower(pixel_values)
     merged = vision.merge_patches(features)  # (N, t, t, 4C)
     laid_out = torch.stack([vision.arrange(torch.stack([crop, crop]), 1, 1) for crop in merged])
     return features, vision.img_projection(laid_out)
@@ -76,11 +77,7 @@ def fit_projector(model, perfect, batches, seconds: float, device: str) -> None:
         with torch.no_grad():
             target = perfect(tables.to(device))
         with torch.autocast(device, torch.bfloat16):
-            with torch.no_grad():
-                features = vision.img_processor(sight.normalise(frames).to(device))
-            merged = vision.merge_patches(features.float())
-            laid_out = torch.stack([vision.arrange(torch.stack([crop, crop]), 1, 1) for crop in merged])
-            seen = vision.img_projection(laid_out)
+            _, seen = look(model, vision.img_processor, sight.normalise(frames).to(device), eye_learns=False)
         loss = nn.functional.mse_loss(seen.float(), target)
         optimiser.zero_grad()
         loss.backward()
@@ -118,20 +115,6 @@ def begin(args, heads, finger):
     return assemble(args.eye, args.tongue, heads, finger)
 
 
-def losses(model, decoder, heads, finger, batch, eye_learns: bool):
-    """(the whole loss, what `answer_loss` gives) of a batch of ``Talks``."""
-    ids, labels, spots, tables, frames = batch
-    with torch.autocast(ids.device.type, torch.bfloat16):
-        features, seen = look(model, sight.normalise(frames), eye_learns)
-        embeddings = model.model.embed_tokens(ids).masked_scatter(
-            (ids == model.config.image_token_id)[..., None], seen.flatten(0, 1).float()
-        )
-        output = decoder(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
-        said = answer_loss(model, output.last_hidden_state, labels)
-    # While the eye rests, its heads learn all the same: they are new where the run began from a model folder.
-    return said[0] + finger.loss(output, spots) + SIGHT * heads.loss(features.float(), tables), said
-
-
 def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
@@ -153,23 +136,29 @@ def main() -> None:
         average.module.load_state_dict(model.state_dict())
 
     schedule = Schedule(optimiser, args.peak, args.minutes, spent=state.get("seconds", 0))
-    decoder = torch.compile(model.model) if args.device == "cuda" else model.model
+    # On a CPU compiling the decoder gains nothing. For the ViT it takes a minute, and gains a half.
+    decoder, tower = model.model, model.model.vision_embed_tokens.img_processor
+    decoder = torch.compile(decoder) if args.device == "cuda" else decoder
+    tower = torch.compile(tower) if args.minutes > 5 else tower
     meter = Meter()
     while not schedule.done():
-        batch = [part.to(args.device) for part in next(batches)]
+        ids, labels, spots, tables, frames = (part.to(args.device) for part in next(batches))
         schedule.step()
         eye_learns = schedule.seconds() > args.eye_rests * 60 * args.minutes
-        loss, (said_loss, right_spelled, right_other) = losses(
-            model, decoder, heads, finger, batch, eye_learns
-        )
+        with torch.autocast(args.device, torch.bfloat16):
+            features, seen = look(model, tower, sight.normalise(frames), eye_learns)
+            loss, said = losses(model, decoder, finger, seen.flatten(0, 1), ids, labels, spots, ONE_VIEW)
+        # While the eye rests, its heads learn all the same: they are new where the run began from a model folder.
+        loss = loss + SIGHT * heads.loss(features.float(), tables)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         average.update_parameters(model)
-        step, rows = step + 1, rows + len(batch[0])
-        meter.add(step, rows, said_loss.item(), right_spelled, right_other)
-        if step % 250 == 0 or schedule.done():
+        step, rows = step + 1, rows + len(ids)
+        meter.add(step, rows, *said)
+        if step % 250 == 0:
             save(args.out, **parts, step=step, rows=rows, seconds=schedule.seconds())
+    save(args.out, **parts, step=step, rows=rows, seconds=schedule.seconds())
 
 
 if __name__ == "__main__":

@@ -78,19 +78,18 @@ def blur(tables: torch.Tensor, rate: float) -> torch.Tensor:
     return torch.cat([chars, rest], dim=-1)
 
 
-def thin(is_image, luck: float):
+def thin(is_image, luck: float, one_view: float = ONE_VIEW):
     """Which places of the rows to keep, (B, T) bool, the same number in each: one view of each picture, or both.
 
     With ``num_crops=1`` the crop and the global view are the same picture twice.  A decoder that sees the one or the
     other, at the positions where they stand, learns nearly the same from a good half of the tokens.
     """
-    if luck > ONE_VIEW:
+    if luck > one_view:
         return torch.ones_like(is_image)
     crop = TOKENS * (TOKENS + 1)
     place = (is_image.cumsum(1) - 1) % data.IMAGE_TOKENS  # within its picture
-    lost = (
-        (place <= crop) if luck < ONE_VIEW / 2 else (place >= crop)
-    )  # the separator, between them, goes along
+    # The separator, between them, goes along.
+    lost = (place <= crop) if luck < one_view / 2 else (place >= crop)
     return ~(is_image & lost)
 
 
@@ -147,6 +146,27 @@ def answer_loss(model, hidden, labels):
     return loss, right[spelled].float().mean().item(), right[~spelled].float().mean().item()
 
 
+def losses(model, decoder, finger, seen, ids, labels, spots, one_view: float = ONE_VIEW):
+    """(the loss of the answers and of the finger, (that of the answers, shares of right tokens) as numbers).
+
+    ``seen`` (all image tokens, width) goes to the places of the pictures in ``ids`` (B, T); what `thin` drops is left
+    out.
+    """
+    is_image = ids == model.config.image_token_id
+    embeddings = model.model.embed_tokens(ids).masked_scatter(is_image[..., None], seen.float())
+    kept, shape = thin(is_image, random.random(), one_view), (len(ids), -1)
+    positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)[kept].view(shape)
+    output = decoder(
+        inputs_embeds=embeddings[kept].view(*shape, embeddings.shape[-1]),
+        position_ids=positions,
+        attention_mask=torch.ones_like(positions),  # or the gap would be taken for the end of a text
+        use_cache=False,
+        output_hidden_states=True,
+    )
+    said, *right = answer_loss(model, output.last_hidden_state, labels[kept].view(shape))
+    return said + finger.loss(output, spots[kept].view(shape)), (said.item(), *right)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=45)
@@ -172,35 +192,22 @@ def main() -> None:
     loader = iter(
         DataLoader(Talks(1 + step, args.batch), batch_size=None, num_workers=args.workers, prefetch_factor=8)
     )
-    image = build().convert_tokens_to_ids("<|image|>")
     meter = Meter()
     while not schedule.done():
         ids, labels, spots, tables, _ = next(loader)
         ids, labels, spots, tables = (t.to(args.device) for t in (ids, labels, spots, tables))
         schedule.step()
-        kept = thin(ids == image, random.random())
-        rows_of = (len(ids), -1)
-        positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)[kept].view(rows_of)
-        labels, spots = labels[kept].view(rows_of), spots[kept].view(rows_of)
         with torch.autocast(args.device, torch.bfloat16):
             seen = eye(blur(tables, 0.02)).flatten(0, 1)
-            embeddings = model.model.embed_tokens(ids).masked_scatter((ids == image)[..., None], seen.float())
-            output = fast(
-                inputs_embeds=embeddings[kept].view(*rows_of, embeddings.shape[-1]),
-                position_ids=positions,
-                attention_mask=torch.ones_like(positions),  # or the gap would be taken for the end of a text
-                use_cache=False,
-                output_hidden_states=True,
-            )
-            said_loss, right_spelled, right_other = answer_loss(model, output.last_hidden_state, labels)
-        loss = said_loss + finger.loss(output, spots)
+            loss, said = losses(model, fast, finger, seen, ids, labels, spots)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         step, rows = step + 1, rows + len(ids)
-        meter.add(step, rows, said_loss.item(), right_spelled, right_other)
-        if step % 500 == 0 or schedule.done():
+        meter.add(step, rows, *said)
+        if step % 500 == 0:
             save(args.out, **parts, step=step, rows=rows, seconds=schedule.seconds())
+    save(args.out, **parts, step=step, rows=rows, seconds=schedule.seconds())
 
 
 if __name__ == "__main__":

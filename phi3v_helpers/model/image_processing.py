@@ -18,6 +18,8 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_transforms import to_pil_image
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from .cpu import hold_on_to_memory
+
 WHITE = (255, 255, 255)
 WORTH_THREADS = 250_000  # pixels
 SETTINGS = ("num_crops", "image_mean", "image_std", "num_img_tokens", "image_size")
@@ -80,6 +82,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: something is not a picture, or is too long and thin to be cut.
         """
+        hold_on_to_memory()
         num_crops = self.num_crops if num_crops is None else _checked_num_crops(num_crops)
         pictures = [self._to_rgb(image) for image in _flat(images)]
         if not pictures:
@@ -136,32 +139,32 @@ class Phi3VImageProcessor(BaseImageProcessor):
             picture = picture.transpose(Image.Transpose.TRANSPOSE)
             columns, rows = rows, columns
         size = self._scaled_size(picture.width, picture.height, num_crops)
-        picture = _resized(picture, size)
         canvas = Image.new("RGB", (columns * self.image_size, rows * self.image_size), WHITE)
-        canvas.paste(picture, (0, (canvas.height - picture.height) // 2))
+        _paste_resized(picture, size, canvas, top=(canvas.height - size[1]) // 2)
         return canvas.transpose(Image.Transpose.TRANSPOSE) if portrait else canvas
 
     def _write_crops(self, pixels, output):
         """Global view, crops and zeros of a padded picture, (H, W, 3) uint8, into `output` (crops + 1, 3, S, S)."""
         size = self.image_size
         rows, columns = pixels.shape[0] // size, pixels.shape[1] // size
-        output[0] = self._global_view(pixels, rows, columns)
         blocks = pixels.reshape(rows, size, columns, size, 3).transpose(
             0, 2, 1, 3, 4
         )  # (rows, columns, S, S, 3)
-        for number in range(rows * columns):
-            self._normalise(blocks[number // columns, number % columns], output[1 + number])
+        crops = output.numpy()[1 : 1 + rows * columns]
+        _in_threads(self._normalise, [block for row in blocks for block in row], crops)
         output[1 + rows * columns :].zero_()
+        output[0] = self._global_view(pixels, rows, columns)
 
     def _normalise(self, pixels, output):
         """(h, w, 3) uint8 -> `output` (3, h, w) float32. Plane by plane, so that a plane stays in the fast cache."""
         for plane, output_plane, mean, std in zip(
             np.moveaxis(pixels, 2, 0), output, self.image_mean, self.image_std
         ):
-            output_plane.copy_(torch.from_numpy(plane))
+            output_plane[...] = plane
             # The published processor's order of operations, with its numbers in float32: the last bit counts.
-            mean, std = torch.tensor(mean, dtype=torch.float32), torch.tensor(std, dtype=torch.float32)
-            output_plane.div_(255).sub_(mean).div_(std)
+            np.divide(output_plane, np.float32(255), out=output_plane)
+            np.subtract(output_plane, np.float32(mean), out=output_plane)
+            np.divide(output_plane, np.float32(std), out=output_plane)
 
     def _global_view(self, pixels, rows, columns):
         """The whole picture shrunk to one crop, float32 (3, S, S): bicubic, of the pixels that it needs."""
@@ -170,7 +173,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
             needed = _needed_for_bicubic(scale, size)
             pixels = pixels if needed is None else pixels.take(needed, axis)
         output = torch.empty(3, *pixels.shape[:2])
-        self._normalise(pixels, output)
+        self._normalise(pixels, output.numpy())
         if output.shape[1:] == (size, size):
             return output
         return torch.nn.functional.interpolate(output[None], size=(size, size), mode="bicubic")[0]
@@ -188,33 +191,43 @@ class Phi3VImageProcessor(BaseImageProcessor):
                 ) from error
         if min(image.size) < 1:
             raise ValueError(f"The picture is empty: {image.width} x {image.height} pixels. Pass another.")
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _resized(picture, size):
-    """What `picture.resize(size, BILINEAR)` gives, by as many threads as torch uses.
+def _paste_resized(picture, size, canvas, top):
+    """Paste `picture.resize(size, BILINEAR)` at the left of a canvas, made by as many threads as torch uses.
 
     Pillow scales every row by itself, and then every column: so bands of rows, and then of columns, give the same.
     """
-    bands = torch.get_num_threads()
-    if bands == 1 or picture.width * picture.height < WORTH_THREADS:
-        return picture.resize(size, Image.Resampling.BILINEAR)
-    wide = Image.new("RGB", (size[0], picture.height))
-    output = Image.new("RGB", size)
+    bands = torch.get_num_threads() if picture.width * picture.height >= WORTH_THREADS else 1
+    if bands == 1:
+        return canvas.paste(picture.resize(size, Image.Resampling.BILINEAR), (0, top))
+    picture.load()  # by one thread
+    wide = Image.new("RGB", (size[0], picture.height), None)  # None: not filled with anything
 
-    def rows(top, bottom):
-        band = picture.crop((0, top, picture.width, bottom))
-        wide.paste(band.resize((size[0], bottom - top), Image.Resampling.BILINEAR), (0, top))
+    def scale_rows(first, last):
+        band = picture.crop((0, first, picture.width, last))
+        wide.paste(band.resize((size[0], last - first), Image.Resampling.BILINEAR), (0, first))
 
-    def columns(left, right):
-        band = wide.crop((left, 0, right, wide.height))
-        output.paste(band.resize((right - left, size[1]), Image.Resampling.BILINEAR), (left, 0))
+    def scale_columns(first, last):
+        band = wide.crop((first, 0, last, wide.height))
+        canvas.paste(band.resize((last - first, size[1]), Image.Resampling.BILINEAR), (first, top))
 
-    with ThreadPoolExecutor(bands) as threads:
-        for work, length in ((rows, picture.height), (columns, size[0])):
-            edges = [length * band // bands for band in range(bands + 1)]
-            list(threads.map(work, edges, edges[1:]))
-    return output
+    for work, length in ((scale_rows, picture.height), (scale_columns, size[0])):
+        edges = [length * band // bands for band in range(bands + 1)]
+        _in_threads(work, edges[:-1], edges[1:])
+
+
+def _in_threads(work, *arguments):
+    """`work` for each of the arguments, as `map` does it, by as many threads as torch uses.
+
+    Not by torch's own: they wait for more in a loop that takes a core, and Pillow's work would wait for that core.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        return list(map(work, *arguments))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, *arguments))
 
 
 def _needed_for_bicubic(scale, size):

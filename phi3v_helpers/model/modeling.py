@@ -26,12 +26,12 @@ from transformers import CLIPVisionModel, Phi3ForCausalLM, Phi3Model
 from transformers import initialization as init
 
 from .configuration import Phi3VConfig
+from .cpu import at_best, hold_on_to_memory
 from .generation import Phi3VGeneration
 from .image_tokens import image_places, place_features
 
-CROPS_AT_ONCE = {
-    "cpu": 4
-}  # crops that go through CLIP together, by device: more take memory, and save no time
+# Crops that go through CLIP together, by device: more take memory, and save no time.
+CROPS_AT_ONCE = {"cpu": 1}
 CROPS_AT_ONCE_ELSEWHERE = 24  # a picture of 16 crops in one go
 
 
@@ -122,12 +122,18 @@ class ImageEmbedding(nn.Module):
                 f"{pixel_values.shape[1] - 1}. Pass both as the image processor made them."
             )
         crops = torch.cat([picture[:count] for picture, count in zip(pixel_values, counts)])
-        at_once = CROPS_AT_ONCE.get(crops.device.type, CROPS_AT_ONCE_ELSEWHERE)
-        features = torch.cat([self.merge_patches(self.img_processor(part)) for part in crops.split(at_once)])
-        # (all crops, t, t, 4C)
-        sequences = [self.arrange(part, *grid) for part, grid in zip(features.split(counts), grids)]
-        tokens = self.img_projection(torch.cat(sequences))
+        with at_best(crops.device, crops.dtype, rows=len(crops)):
+            features = self.encode(crops)  # (all crops, t, t, 4C)
+            sequences = [self.arrange(part, *grid) for part, grid in zip(features.split(counts), grids)]
+            tokens = self.img_projection(torch.cat(sequences))
         return list(tokens.split([len(sequence) for sequence in sequences]))
+
+    def encode(self, crops):
+        """Crops (n, 3, S, S) to merged features (n, t, t, 4C), a few at a time."""
+        if crops.device.type == "cpu":
+            hold_on_to_memory()
+        at_once = CROPS_AT_ONCE.get(crops.device.type, CROPS_AT_ONCE_ELSEWHERE)
+        return torch.cat([self.merge_patches(self.img_processor(part)) for part in crops.split(at_once)])
 
     def merge_patches(self, features):
         """Join 2 x 2 neighbours: (crops, patches, C) -> (crops, t, t, 4C)."""
@@ -279,17 +285,28 @@ class Phi3VForCausalLM(Phi3VGeneration, Phi3ForCausalLM):
         Raises:
             ValueError: image tokens and pictures do not match.
         """
-        return super().forward(
-            input_ids=input_ids,
-            pixel_values=pixel_values,
-            image_sizes=image_sizes,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
-            labels=labels,
-            use_cache=use_cache,
-            logits_to_keep=logits_to_keep,
-            image_features=image_features,
-            **kwargs,
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        rows = given.shape[0] * given.shape[1]
+        with at_best(self.device, self.dtype, rows, self._keys_of_a_layer(rows, past_key_values)):
+            return super().forward(
+                input_ids=input_ids,
+                pixel_values=pixel_values,
+                image_sizes=image_sizes,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                inputs_embeds=inputs_embeds,
+                labels=labels,
+                use_cache=use_cache,
+                logits_to_keep=logits_to_keep,
+                image_features=image_features,
+                **kwargs,
+            )
+
+    def _keys_of_a_layer(self, rows, cache):
+        """Numbers in the keys of one layer, once `rows` more tokens are read."""
+        config = self.config
+        known = cache.get_seq_length() if cache is not None else 0
+        return (
+            (known + rows) * config.num_key_value_heads * (config.hidden_size // config.num_attention_heads)
         )
