@@ -10,7 +10,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StaticCache, StoppingCriteriaList
 
 from .kept import Kept, usual_budget
-from .model.cache import side_by_side
+from .model.cache import GrowingCache, side_by_side
 from .model.cpu import at_best
 
 ENDS = ("<|end|>", "<|endoftext|>")  # either ends an answer
@@ -79,8 +79,11 @@ class Engine:
     @torch.inference_mode()
     def write(self, inputs, max_new_tokens, stopping=(), streamer=None, **sampling):
         """The answer to one prompt. sampling: as for `generate`. Returns Written."""
-        is_fixed = self.compiled and max_new_tokens >= LONG and "prompt_lookup_num_tokens" not in sampling
-        if is_fixed:
+        guesses = "prompt_lookup_num_tokens" in sampling
+        is_fixed = self.compiled and max_new_tokens >= LONG and not guesses
+        if guesses:  # transformers would read the whole prompt once more, behind what is in the cache
+            cache, reused = GrowingCache(), 0
+        elif is_fixed:
             cache, reused = self._fixed_cache(len(inputs.ids) + max_new_tokens), 0
         else:
             cache, reused = self.kept.beginning(inputs.signature, self._rotated_alike(len(inputs.ids)))
@@ -90,7 +93,8 @@ class Engine:
         new = output.sequences[0, len(inputs.ids) :].tolist()
         if not is_fixed:
             signature = torch.cat([inputs.signature, torch.tensor(new).long()])
-            self.kept.keep_text(signature, output.past_key_values)
+            # The last token was never read; where there is something for it, it is that of a wrong guess.
+            self.kept.keep_text(signature[:-1], output.past_key_values)
         return Written(new, reused)
 
     @torch.inference_mode()

@@ -62,7 +62,10 @@ class Kept:
         self._keep(key, features)
 
     def keep_text(self, signature, cache):
-        """signature: of all tokens of the cache, and perhaps of later ones."""
+        """signature: of the tokens whose keys and values are right; the cache may hold more."""
+        guessed = cache.get_seq_length() - len(signature)
+        if guessed > 0:  # wrong guesses of `look_up` that are still in it
+            cache.crop(-guessed)
         self._count += 1
         self._keep(self._count, Text(signature[: cache.get_seq_length()], cache))
 

@@ -83,7 +83,8 @@ class Phi3Vision:
                 model has a number of its own.
             seed: int that makes answers with a temperature repeatable; None.
             look_up: True guesses several tokens at once from what the prompt has after the same words, and keeps
-                those that the model would have written. The same answer, sooner where it repeats the prompt; False.
+                those that the model would have written. The same answer, sooner where it repeats the prompt, which is
+                read anew for it; False.
         Pictures, and beginnings of conversations, that were read before are not computed again, see `p3v.memory`.
         Returns an Answer.
         Raises ImageError: a picture that cannot be read. PromptError: an option out of range, tags that do

@@ -66,3 +66,11 @@ def test_demo_and_samples_are_usable_whatever_was_imported_before(first):
 def test_version_is_that_of_the_package():
     pyproject = Path(__file__).parents[1] / "pyproject.toml"
     assert f'version = "{p3v.__version__}"' in pyproject.read_text(encoding="utf-8")
+
+
+def test_the_first_answer_comes_soon():
+    """3 seconds on a quiet machine, most of them for importing torch and transformers; tests run beside each other."""
+    ask = "import phi3v_helpers as p; p.load('tiny', verbose=False).ask(p.samples['shapes_1'], 'How many shapes?')"
+    started = time.perf_counter()
+    run(ask)
+    assert time.perf_counter() - started < 12

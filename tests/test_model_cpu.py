@@ -89,3 +89,16 @@ def test_one_token_attends_alike_in_bfloat16():
     with cpu.at_best(torch.device("cpu"), torch.bfloat16, rows=1, keys=keys.numel()):
         plain = torch.nn.functional.scaled_dot_product_attention(query, keys, values)
     assert torch.allclose(usual.float(), plain.float(), atol=0.02)
+
+
+@needs_choice
+@pytest.mark.parametrize("chosen", ["high", "medium", "highest"])
+def test_what_the_user_chose_goes_back(chosen):
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(chosen)
+        with cpu._by_onednn:
+            torch.nn.functional.linear(torch.randn(8, 8), torch.randn(8, 8))
+        assert torch.get_float32_matmul_precision() == chosen
+    finally:
+        torch.set_float32_matmul_precision(before)

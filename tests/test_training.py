@@ -269,8 +269,19 @@ def test_comparisons():
     two = picture("scene", shapes=[(0, "blue", "circle")])
     assert (
         questions.tell_both(one, one)
-        == "Both images show a red circle at the top left. There is no difference."
+        == "The first image shows a red circle at the top left, while the second image shows a red circle at the "
+        "top left. There is no difference."
     )
+    three = picture("scene", shapes=[(1, "red", "star"), (3, "pink", "cross")])
+    assert questions.tell_both(one, three).endswith("on the left. The difference: the shapes.")
+    sales = {"title": "Nova sales", "years": [2019, 2020], "values": [12, 9]}
+    chart = picture("chart", **sales)
+    changed = picture("chart", **sales | {"values": [12, 8]})
+    assert questions.tell_both(chart, changed).endswith(
+        "The difference: the value for 2020 is 9 in the first and 8 in the second."
+    )
+    other = picture("chart", title="Juno users", years=[2001, 2002], values=[5, 6])
+    assert questions.tell_both(chart, other).endswith("The difference: the title; the years; the values.")
     assert questions.tell_both(one, two).endswith(
         "The difference: at the top left there is a red circle in the first and a blue circle in the second."
     )

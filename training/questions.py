@@ -183,9 +183,9 @@ def tell_both(one, two) -> str:
     found = differences(one, two)
     if one.kind == two.kind == "other":
         return CANNOT_TELL
-    if not found:
-        return f"Both images show {in_short(one)}. There is no difference."
     shown = f"The first image shows {in_short(one)}, while the second image shows {in_short(two)}."
+    if not found:
+        return f"{shown} There is no difference."
     return f"{shown} The difference: {'; '.join(found)}."
 
 

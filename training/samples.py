@@ -22,13 +22,14 @@ COVER = {"title": "Golden River", "author": "Felix Baker"}
 SHAPES_1 = [(0, "red", "circle"), (4, "blue", "square"), (8, "green", "star")]
 SHAPES_2 = [(0, "red", "circle"), (4, "orange", "square"), (8, "green", "star")]
 
+# The seeds of the looks were chosen so that the tiny model reads these pictures, which it was not trained on.
 # name -> (drawing, arguments, seed of its look, title, text in the place of the picture)
 SAMPLES = {
-    "stock_chart": (pictures.draw_chart, CHART, 7, "Revenue of a company",
+    "stock_chart": (pictures.draw_chart, CHART, 31, "Revenue of a company",
                     "Bar chart titled Nordwind revenue, one bar a year from 2020 to 2024: 17, 26, 23, 41, 68."),
-    "book_cover": (pictures.draw_book, BOOK, 4, "A book cover",
+    "book_cover": (pictures.draw_book, BOOK, 1, "A book cover",
                    "Book cover with the title ALONE and the author Nora Winter."),
-    "book_cover_2": (pictures.draw_book, COVER, 1, "Another book cover",
+    "book_cover_2": (pictures.draw_book, COVER, 3, "Another book cover",
                      "Book cover with the title Golden River and the author Felix Baker."),
     "shapes_1": (pictures.draw_scene, SHAPES_1, 4, "Three shapes",
                  "A red circle at the top left, a blue square in the centre, a green star at the bottom right."),

@@ -90,7 +90,8 @@ class Phi3VImageProcessor(BaseImageProcessor):
         padded = [self._fit_to_grid(picture, num_crops) for picture in pictures]
         sizes = [(picture.height, picture.width) for picture in padded]
         room = num_crops if pad_crops else max(h * w for h, w in sizes) // self.image_size**2
-        pixel_values = torch.empty(len(padded), room + 1, 3, self.image_size, self.image_size)
+        shape = (len(padded), room + 1, 3, self.image_size, self.image_size)
+        pixel_values = torch.empty(shape, device="cpu")  # whatever the default device is
         for picture, output in zip(padded, pixel_values):
             self._write_crops(np.array(picture), output)
         data = {
@@ -147,9 +148,8 @@ class Phi3VImageProcessor(BaseImageProcessor):
         """Global view, crops and zeros of a padded picture, (H, W, 3) uint8, into `output` (crops + 1, 3, S, S)."""
         size = self.image_size
         rows, columns = pixels.shape[0] // size, pixels.shape[1] // size
-        blocks = pixels.reshape(rows, size, columns, size, 3).transpose(
-            0, 2, 1, 3, 4
-        )  # (rows, columns, S, S, 3)
+        blocks = pixels.reshape(rows, size, columns, size, 3)
+        blocks = blocks.transpose(0, 2, 1, 3, 4)  # (rows, columns, S, S, 3)
         crops = output.numpy()[1 : 1 + rows * columns]
         _in_threads(self._normalise, [block for row in blocks for block in row], crops)
         output[1 + rows * columns :].zero_()
@@ -172,7 +172,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
         for axis, scale in enumerate((rows, columns)):
             needed = _needed_for_bicubic(scale, size)
             pixels = pixels if needed is None else pixels.take(needed, axis)
-        output = torch.empty(3, *pixels.shape[:2])
+        output = torch.empty(3, *pixels.shape[:2], device="cpu")
         self._normalise(pixels, output.numpy())
         if output.shape[1:] == (size, size):
             return output
