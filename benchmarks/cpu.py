@@ -55,7 +55,6 @@ def run(size: str = "mid", repeats: int = 3, threads: int = 2, say=print) -> lis
         for row in step(model, size, repeats):
             say(f"{row.title:58} {row.ratio:7.2f} x   {row.note}")
             rows.append(row)
-    torch.set_num_threads(threads)
     return rows
 
 

@@ -7,13 +7,12 @@ measured bandwidth of a copy says how much is left. With a small model it runs o
 from __future__ import annotations
 
 import importlib.util
-import time
 from dataclasses import asdict, dataclass
 
 import torch
 
 from benchmarks import models
-from benchmarks.timing import in_turn, wait_for_device
+from benchmarks.timing import in_turn
 from phi3v_helpers.prompts import build_prompt
 
 QUESTION = "What is shown in this image?"
@@ -101,18 +100,12 @@ def tokens_per_second(model, batch: int, new_tokens: int, repeats: int, compiled
     ids = torch.randint(300, 400, (batch, 256), device=model.device)
     options = {"cache_implementation": "static"} if compiled else {}
 
-    def seconds(tokens: int) -> float:
-        wait_for_device()
-        started = time.perf_counter()
+    def write(tokens: int) -> None:
         model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, min_new_tokens=tokens,
             do_sample=False, pad_token_id=0, **options,
         )  # fmt: skip
-        wait_for_device()
-        return time.perf_counter() - started
 
-    for _ in range(3 if compiled else 1):  # compiles
-        seconds(new_tokens)
-    whole = sorted(seconds(new_tokens) for _ in range(repeats))[repeats // 2]
-    one = sorted(seconds(1) for _ in range(repeats))[repeats // 2]
-    return batch * (new_tokens - 1) / (whole - one)
+    ways = {"whole": lambda: write(new_tokens), "one": lambda: write(1)}
+    seconds = in_turn(ways, repeats, warm=3 if compiled else 1)  # the first ones compile
+    return batch * (new_tokens - 1) / (seconds["whole"] - seconds["one"])

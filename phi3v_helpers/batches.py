@@ -20,7 +20,7 @@ def in_batches(vision, pairs, at_once, progress, options):
         while window := [_request(vision, *pair, options) for pair in islice(numbered, AHEAD)]:
             answers, given = {}, 0
             for batch in _batches(vision, window, at_once):
-                answers.update(zip(batch, vision.run_many([window[number] for number in batch])))
+                answers.update(zip(batch, vision.run_many([window[place][0] for place in batch])))
                 bar.update(len(batch))
                 while given in answers:
                     yield answers.pop(given)
@@ -28,6 +28,7 @@ def in_batches(vision, pairs, at_once, progress, options):
 
 
 def _request(vision, number, pair, options):
+    """The Request of a pair, and how many tokens its prompt has."""
     try:
         images, question = pair
     except (TypeError, ValueError) as error:
@@ -36,15 +37,14 @@ def _request(vision, number, pair, options):
         raise PromptError("look_up works for one question at a time.", "Leave it out of ask_many.")
     try:
         request = vision.request(load_images(images), question, **options)
-        vision.check(request)
+        return request, vision.check(request)
     except Phi3VError as error:
         raise type(error)(f"Pair {number}: {error.what}", error.advice) from error
-    return request
 
 
-def _batches(vision, requests, at_once):
-    """Lists of places in `requests`: neighbours in length, as many as fit; the longest first, which need the most."""
-    lengths = [int(vision.measure(one.prompt, one.images, one.num_crops)) for one in requests]
+def _batches(vision, window, at_once):
+    """Lists of places in `window`: neighbours in length, as many as fit; the longest first, which need the most."""
+    requests, lengths = zip(*window)
     room = usual_budget(vision.device)
     batch = []
     for place in sorted(range(len(requests)), key=lambda place: -lengths[place]):

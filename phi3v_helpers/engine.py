@@ -167,12 +167,12 @@ class Engine:
 
     def _features(self, key, image, num_crops):
         """(tokens, D) of one picture."""
-        features = self.kept.picture((key, image.size))
+        features = self.kept.picture(key)
         if features is None:
             crops = self.processor.image_processor(image, num_crops=num_crops, pad_crops=False)
             pixel_values = crops["pixel_values"].to(self.model.device, self.model.dtype)
             features = self.model.get_image_features(pixel_values, crops["image_sizes"])[0]
-            self.kept.keep_picture((key, image.size), features)
+            self.kept.keep_picture(key, features)
         return features
 
     def _rotated_alike(self, total):

@@ -47,7 +47,7 @@ def memory():
 
 def _of(vision):
     kept = vision.engine.kept
-    weights = vision.model.get_memory_footprint(return_buffers=False)
+    weights, _ = vision.memory(0)
     with vision.lock:
         return ModelMemory(
             vision.name, str(vision.device), weights, kept.nbytes, kept.budget, kept.pictures, kept.texts

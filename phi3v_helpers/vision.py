@@ -285,9 +285,9 @@ class Phi3Vision:
             raise ImageError(f"Picture {number}: {what}.", advice) from error
 
     def check(self, request):
-        """Raise PromptError where a Request is too long for the context."""
+        """How many tokens the prompt of a Request has. Raises PromptError where that is too long for the context."""
         with self.lock:
-            self._check_length(request)
+            return self._check_length(request)
 
     def _check_length(self, request):
         count = self._count(request.prompt, request.images, request.num_crops)
@@ -298,6 +298,7 @@ class Phi3Vision:
                 f"up to {request.max_new_tokens:,}: more than the {room:,} that this model can hold.",
                 "Ask about fewer pictures, set a smaller num_crops or max_new_tokens, or begin a new chat.",
             )
+        return int(count)
 
     def __repr__(self):
         dtype = str(self.dtype).removeprefix("torch.")

@@ -79,14 +79,14 @@ def test_nothing_is_done_elsewhere(monkeypatch):
     monkeypatch.setattr(cpu, "onednn_is_better", lambda: True)
     before = setting() if hasattr(torch.backends.mkldnn, "matmul") else None
     for device, dtype in (("cuda", torch.float32), ("mps", torch.float16), ("cpu", torch.float16)):
-        with cpu.at_best(torch.device(device), dtype, rows=100, keys=100):
+        with cpu.at_best(torch.device(device), dtype, rows=100, keys=lambda: 100):
             assert before is None or setting() == before
 
 
 def test_one_token_attends_alike_in_bfloat16():
     query, keys, values = (torch.randn(1, 8, n, 64).bfloat16() for n in (1, 300, 300))
     usual = torch.nn.functional.scaled_dot_product_attention(query, keys, values)
-    with cpu.at_best(torch.device("cpu"), torch.bfloat16, rows=1, keys=keys.numel()):
+    with cpu.at_best(torch.device("cpu"), torch.bfloat16, rows=1, keys=keys.numel):
         plain = torch.nn.functional.scaled_dot_product_attention(query, keys, values)
     assert torch.allclose(usual.float(), plain.float(), atol=0.02)
 

@@ -20,16 +20,17 @@ SMALL = 2_000_000  # numbers in the keys of a layer; PyTorch's plain attention i
 HELD = 31 * 2**20  # bytes
 
 
-def at_best(device, dtype, rows, keys=0):
+def at_best(device, dtype, rows, keys=lambda: 0):
     """A context in which a model of this device and dtype computes as fast as it can.
 
-    rows: how many tokens are computed at once, of all prompts. keys: numbers in the keys of a layer, with known ones.
+    rows: how many tokens are computed at once, of all prompts. keys(): numbers in the keys of a layer, with known ones;
+    asked for only where it matters.
     """
     if device.type != "cpu":
         return nullcontext()
     if dtype == torch.float32 and (rows > 1 or torch.get_num_threads() > 1) and onednn_is_better():
         return _by_onednn
-    if dtype == torch.bfloat16 and rows == 1 and 0 < keys <= SMALL:
+    if dtype == torch.bfloat16 and rows == 1 and 0 < keys() <= SMALL:
         return sdpa_kernel(SDPBackend.MATH)
     return nullcontext()
 

@@ -287,7 +287,7 @@ class Phi3VForCausalLM(Phi3VGeneration, Phi3ForCausalLM):
         """
         given = input_ids if inputs_embeds is None else inputs_embeds
         rows = given.shape[0] * given.shape[1]
-        with at_best(self.device, self.dtype, rows, self._keys_of_a_layer(rows, past_key_values)):
+        with at_best(self.device, self.dtype, rows, lambda: self._keys_of_a_layer(rows, past_key_values)):
             return super().forward(
                 input_ids=input_ids,
                 pixel_values=pixel_values,
