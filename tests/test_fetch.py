@@ -10,8 +10,9 @@ from helpful import helpful
 from PIL import Image
 from server import send, serve
 
-from phi3v_helpers import fetch, load_image
+from phi3v_helpers import load_image
 from phi3v_helpers.errors import ImageError
+from phi3v_helpers.images import fetching
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +159,7 @@ def drip(handler):
 
 
 def test_a_drip(monkeypatch):
-    monkeypatch.setattr(fetch, "MAX_SECONDS", 0.5)
+    monkeypatch.setattr(fetching, "MAX_SECONDS", 0.5)
     started = time.monotonic()
     with serve(drip) as server, helpful(ImageError, "takes more than 0.5 s"):
         load_image(server.url)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from . import fetch
-from .errors import ImageError
+from ..errors import ImageError
+from . import fetching
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _AGAIN = "Save or download the picture again."
@@ -23,7 +23,7 @@ _AGAIN = "Save or download the picture again."
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, struct.error)
 
 
-def load_image(source, *, timeout=fetch.TIMEOUT, max_bytes=fetch.MAX_BYTES):
+def load_image(source, *, timeout=fetching.TIMEOUT, max_bytes=fetching.MAX_BYTES):
     """Open a picture.
 
     source: a path (str or Path, "~" allowed), an http(s) address, the bytes of a picture file,
@@ -38,7 +38,7 @@ def load_image(source, *, timeout=fetch.TIMEOUT, max_bytes=fetch.MAX_BYTES):
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _decode(io.BytesIO(source), "The picture given as bytes")
     if isinstance(source, str) and _ADDRESS.match(source):
-        data = fetch.download(source, timeout, max_bytes)
+        data = fetching.download(source, timeout, max_bytes)
         return _decode(io.BytesIO(data), "What the address holds", "Give the address of the picture itself.")
     if isinstance(source, (str, os.PathLike)):
         return _open_file(source)

@@ -3,7 +3,7 @@
 import time
 from urllib.parse import urlsplit
 
-from .errors import ImageError
+from ..errors import ImageError
 
 TIMEOUT = (5, 20)  # seconds to connect, and without a byte
 MAX_SECONDS = 120  # for a whole file, however steadily it drips
@@ -73,7 +73,7 @@ def _session():
     import requests
     from urllib3.util import Retry
 
-    from . import __version__
+    from .. import __version__
 
     retry = Retry(
         2,
