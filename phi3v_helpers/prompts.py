@@ -3,10 +3,11 @@
     <|system|>\\n{system}<|end|>\\n             only where a system text is given
     <|user|>\\n<|image_1|>\\n<|image_2|>\\n{question}<|end|>\\n<|assistant|>\\n
 
-Whatever people write is plain text. A control string in it, such as <|end|>, <|user|> or <s>, is broken up
-with a space (`< |end|>`), so that it cannot end a turn or open another. The one exception is deliberate:
-a question may place its own image tags, "Is <|image_1|> older than <|image_2|>?", if it names each picture
-once; then no tags are put in front of it.
+Whatever people write is plain text. A control string in it, such as <|end|>, <|user|>, <s> or <|image_7|>, is
+broken up with a space (`< |end|>`), so that it cannot end a turn or open another. The one exception is
+deliberate: a question may place its own image tags, "Is <|image_1|> older than <|image_2|>?", if it names each
+picture once; then no tags are put in front of it. Whoever wants to write the control strings too uses
+`raw_prompt`, which is `ask(..., raw=True)`.
 
 Format: the prompt section of the Phi-3-vision-128k-instruct model card.
 """
@@ -17,9 +18,10 @@ from .errors import PromptError
 
 USER, ASSISTANT, SYSTEM, END = "<|user|>\n", "<|assistant|>\n", "<|system|>\n", "<|end|>\n"
 
-IMAGE_TAG = re.compile(r"<\|image_(\d+)\|>")
+IMAGE_TAG = re.compile(r"<\|image_([0-9]{1,9})\|>")
 _CONTROL = re.compile(r"<(\|[^<>|\s]+\|>|/?s>|unk>|pad>)")
-_CONTROL_BUT_TAGS = re.compile(r"<(?!\|image_\d+\|>)(\|[^<>|\s]+\|>|/?s>|unk>|pad>)")
+_CONTROL_BUT_TAGS = re.compile(r"<(?!\|image_[0-9]{1,9}\|>)(\|[^<>|\s]+\|>|/?s>|unk>|pad>)")
+_HALF = re.compile("[\ud800-\udfff]")  # of a character beyond 16 bits: no text can hold one by itself
 
 
 def build_prompt(question, n_images=0, system=None, history=()):
@@ -41,11 +43,23 @@ def build_prompt(question, n_images=0, system=None, history=()):
     for number, (asked, count) in enumerate(zip(questions, counts)):
         wanted = list(range(first, first + count))
         first += count
-        asked = _with_tags(asked, wanted) if number == 0 or wanted else _without_tags(asked)
+        asked = _with_tags(asked, wanted) if wanted or first == 1 else _without_tags(asked, first)
         prompt += f"{USER}{asked}{END}{ASSISTANT}"
         if number < len(answers):
             prompt += f"{answers[number]}{END}"
     return prompt
+
+
+def raw_prompt(text, n_images=0):
+    """A whole prompt as somebody wrote it, control strings and all: checked, and returned as it is.
+
+    text: str, which names each of the `n_images` pictures once, as <|image_1|> to <|image_n|>.
+    Raises PromptError: tags and pictures do not match, or it is not a str.
+    """
+    own = [int(number) for number in IMAGE_TAG.findall(_text(text, "The prompt"))]
+    if sorted(own) != list(range(1, n_images + 1)):
+        raise _tags_do_not_match("The raw prompt", own, list(range(1, n_images + 1)))
+    return text
 
 
 def plain(text):
@@ -67,23 +81,26 @@ def _counts(n_images, turns):
 def _with_tags(question, wanted):
     """A turn with pictures of these numbers: the tags in front, or where the question itself places each once."""
     own = [int(number) for number in IMAGE_TAG.findall(question)]
-    text = _CONTROL_BUT_TAGS.sub(r"< \1", question)
-    if not own:
-        return "".join(f"<|image_{number}|>\n" for number in wanted) + text
-    if sorted(own) != wanted:
-        named = ", ".join(f"<|image_{number}|>" for number in own)
-        raise PromptError(
-            f"The question names {named}, but {_count(wanted)} given.",
-            f"Name each picture once, from <|image_{wanted[0] if wanted else 1}|> on, or leave the tags out: "
-            "they are then put in front.",
-        )
-    return text
+    if sorted(own) == wanted:
+        return _CONTROL_BUT_TAGS.sub(r"< \1", question)
+    if set(own) & set(wanted or [1]):  # meant as tags, it seems, and not matching
+        raise _tags_do_not_match("The question", own, wanted)
+    return "".join(f"<|image_{number}|>\n" for number in wanted) + plain(question)
 
 
-def _without_tags(question):
-    """A later turn without pictures of its own: a tag here would repeat one of an earlier turn."""
+def _tags_do_not_match(what, own, wanted):
+    named = ", ".join(f"<|image_{number}|>" for number in own[:5]) or "no picture"
+    return PromptError(
+        f"{what} names {named}{', …' if own[5:] else ''}, but {_count(wanted)} given.",
+        f"Name each picture once, from <|image_{wanted[0] if wanted else 1}|> on, or leave the tags out: "
+        "they are then put in front.",
+    )
+
+
+def _without_tags(question, first):
+    """A later turn without pictures of its own: the tag of one before `first` would repeat that of an earlier turn."""
     tag = IMAGE_TAG.search(question)
-    if tag:
+    if tag and 1 <= int(tag[1]) < first:
         raise PromptError(
             f"The question names {tag[0]} again, but a picture is named only in the turn that brings it.",
             'Say "the first picture" or "the second picture" instead.',
@@ -98,13 +115,19 @@ def _count(wanted):
 def _text(value, what):
     if not isinstance(value, str):
         raise PromptError(f"{what} is of type {type(value).__name__}.", "Give it as a string.")
+    half = _HALF.search(value)
+    if half:  # what json.loads and os.listdir make of broken text; no tokenizer takes it
+        raise PromptError(
+            f"{what} has half a character, {half[0]!a}, at place {half.start() + 1:,}.",
+            'Repair it: text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").',
+        )
     return value
 
 
 def _pair(turn):
     if isinstance(turn, (tuple, list)) and len(turn) == 2 and all(isinstance(part, str) for part in turn):
-        return turn
+        return [_text(part, "A turn of the history") for part in turn]
     raise PromptError(
-        f"A turn of the history is {str(turn)[:60]!r}.",
+        f"A turn of the history is {str(turn)[:60]!a}.",
         "Give each turn as a pair of strings: (question, answer).",
     )

@@ -15,10 +15,12 @@ from .engine import Engine
 from .errors import ImageError, Phi3VError, PromptError
 from .images import load_images
 from .memory_use import alive
-from .prompts import IMAGE_TAG, build_prompt
+from .prompts import IMAGE_TAG, build_prompt, raw_prompt
 from .streaming import StopWhen, Stream
 
 TINY_BELOW = 100_000_000  # parameters; Phi-3-vision has 4.15 billion
+BLOCK = 50_000  # characters of a long text that are tokenized at once
+TORN = 64  # tokens more, at most, that a text has because a block ends in a word
 LOOK_UP = 8  # tokens that are guessed at once where `look_up` is asked for
 
 
@@ -85,6 +87,7 @@ class Phi3Vision:
             look_up: True guesses several tokens at once from what the prompt has after the same words, and keeps
                 those that the model would have written. The same answer, sooner where it repeats the prompt, which is
                 read anew for it; False.
+            raw: True takes the question as the whole prompt, control strings and image tags as they stand in it; False.
         Pictures, and beginnings of conversations, that were read before are not computed again, see `p3v.memory`.
         Returns an Answer.
         Raises ImageError: a picture that cannot be read. PromptError: an option out of range, tags that do
@@ -170,6 +173,7 @@ class Phi3Vision:
         num_crops=None,
         seed=None,
         look_up=False,
+        raw=False,
     ):
         """Check a question about a list of PIL images. Returns a Request; raises PromptError.
 
@@ -181,8 +185,16 @@ class Phi3Vision:
             raise PromptError(f"temperature is {temperature!r}.", "Give 0, or a small number such as 0.7.")
         if seed is not None and not isinstance(seed, int):
             raise PromptError(f"seed is {seed!r}.", "Give a whole number, or None.")
+        if raw and (system or history):
+            raise PromptError(
+                "A raw prompt came with a system text or a history.", "Write all of it into the prompt."
+            )
+        if raw:
+            prompt = raw_prompt(question, len(images))
+        else:
+            prompt = build_prompt(question, image_counts or len(images), system, history)
         return Request(
-            prompt=build_prompt(question, image_counts or len(images), system, history),
+            prompt=prompt,
             images=images,
             num_crops=self._crops(num_crops, images),
             max_new_tokens=_whole(max_new_tokens, "max_new_tokens"),
@@ -290,8 +302,14 @@ class Phi3Vision:
             return self._check_length(request)
 
     def _check_length(self, request):
-        count = self._count(request.prompt, request.images, request.num_crops)
         room = self.context
+        if self._is_far_beyond(request.prompt, room):
+            raise PromptError(
+                f"The prompt has {len(request.prompt):,} characters, which are more than the {room:,} tokens that "
+                "this model can hold.",
+                "Ask about a part of the text at a time.",
+            )
+        count = self._count(request.prompt, request.images, request.num_crops)
         if count + request.max_new_tokens > room:
             raise PromptError(
                 f"The prompt has {int(count):,} tokens ({count.image_tokens:,} of them pictures), the answer "
@@ -299,6 +317,15 @@ class Phi3Vision:
                 "Ask about fewer pictures, set a smaller num_crops or max_new_tokens, or begin a new chat.",
             )
         return int(count)
+
+    def _is_far_beyond(self, text, room):
+        """Whether a long text has more than `room` tokens, without tokenizing megabytes, which takes long."""
+        count = 0
+        for start in range(0, len(text) if len(text) > BLOCK else 0, BLOCK):
+            count += len(self.tokenizer(text[start : start + BLOCK]).input_ids) - TORN
+            if count > room:
+                return True
+        return False
 
     def __repr__(self):
         dtype = str(self.dtype).removeprefix("torch.")

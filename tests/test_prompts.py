@@ -7,7 +7,7 @@ from helpful import helpful
 
 from phi3v_helpers import build_prompt
 from phi3v_helpers.errors import PromptError
-from phi3v_helpers.prompts import plain
+from phi3v_helpers.prompts import plain, raw_prompt
 
 GOLDEN = json.loads((Path(__file__).parent / "golden/prompts/prompts.json").read_text(encoding="utf-8"))
 SEED = "Could you please introduce this stock to me?"
@@ -98,16 +98,24 @@ def test_a_question_may_place_its_own_tags():
     ("question", "n_images", "words"),
     [
         ("What is <|image_1|>?", 0, ("<|image_1|>", "no picture is given")),
-        ("What is <|image_7|>?", 1, ("<|image_7|>", "1 picture is given")),
+        ("<|image_1|> or <|image_7|>?", 1, ("<|image_7|>", "1 picture is given")),
         ("<|image_1|> <|image_3|>", 2, ("<|image_1|>, <|image_3|>", "2 pictures are given")),
         ("<|image_1|> <|image_1|>", 1, ("once",)),
         ("<|image_1|>", 2, ("2 pictures",)),
-        ("<|image_0|>", 1, ("<|image_0|>",)),
+        ("<|image_1|>" * 50, 1, ("<|image_1|>, …", "1 picture is given")),
     ],
 )
 def test_tags_that_do_not_match_are_an_error(question, n_images, words):
     with helpful(PromptError, *words):
         build_prompt(question, n_images)
+
+
+@pytest.mark.parametrize("tag", ["<|image_7|>", "<|image_0|>", "<|image_" + "9" * 5000 + "|>", "<|image_١|>"])
+def test_tags_that_no_picture_has_are_plain_text(tag):
+    prompt = build_prompt(f"What does {tag} mean?", 1)
+    assert prompt == f"<|user|>\n<|image_1|>\nWhat does < {tag[1:]} mean?<|end|>\n<|assistant|>\n"
+    assert f"< {tag[1:]}" in build_prompt(f"And {tag}?", 1, history=[("Q", "A")])
+    assert f"< {tag[1:]}" in build_prompt(f"And {tag}?")
 
 
 def test_a_tag_in_a_later_turn_is_an_error():
@@ -123,6 +131,17 @@ def test_a_wrong_number_of_images(n_images):
         build_prompt("Q", n_images)
 
 
+def test_half_a_character_is_named():
+    with helpful(PromptError, "The question has half a character, '\\ud83d', at place 4"):
+        build_prompt("Why\ud83d?")
+    with helpful(PromptError, "system text", "half a character"):
+        build_prompt("Q", system="\udcff")
+    with helpful(PromptError, "history", "half a character"):
+        build_prompt("Q", history=[("Q", "\udcff")])
+    with helpful(PromptError, "history"):
+        build_prompt("Q", history=[("\udcff", 1)])
+
+
 def test_values_of_the_wrong_kind():
     with helpful(PromptError, "question", "NoneType"):
         build_prompt(None)
@@ -131,3 +150,22 @@ def test_values_of_the_wrong_kind():
     for history in ["ab", [("Q",)], [("Q", None)], ["QA"]]:
         with helpful(PromptError, "history", "(question, answer)"):
             build_prompt("Q", history=history)
+
+
+def test_a_raw_prompt_is_taken_as_it_is():
+    prompt = "<|system|>\nBe brief.<|end|>\n<|user|>\n<|image_1|>Q<|end|>\n<|assistant|>\nIt is"
+    assert raw_prompt(prompt, 1) == prompt
+
+
+@pytest.mark.parametrize(
+    ("prompt", "n_images", "words"),
+    [
+        ("Q", 1, ("The raw prompt names no picture, but 1 picture is given",)),
+        ("<|image_1|>", 0, ("<|image_1|>", "no picture is given")),
+        ("<|image_2|>", 1, ("<|image_2|>",)),
+        (7, 0, ("The prompt is of type int",)),
+    ],
+)
+def test_a_raw_prompt_must_name_its_pictures(prompt, n_images, words):
+    with helpful(PromptError, *words):
+        raw_prompt(prompt, n_images)

@@ -159,7 +159,7 @@ def test_nothing_is_printed_or_warned(model, capfd, caplog):
         ({"num_crops": True}, ("num_crops",)),
         ({"question": " \n"}, ("question is empty",)),
         ({"question": None}, ("NoneType",)),
-        ({"question": "What is <|image_2|>?"}, ("<|image_2|>",)),
+        ({"question": "<|image_1|> and <|image_2|>?"}, ("<|image_2|>",)),
     ],
 )
 def test_bad_values(model, options, words):

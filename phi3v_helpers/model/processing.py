@@ -17,7 +17,7 @@ from transformers.processing_utils import ProcessorMixin
 from .configuration import IMAGE_TOKEN_ID
 from .image_processing import Phi3VImageProcessor
 
-IMAGE_TAG = re.compile(r"<\|image_(\d+)\|>")
+IMAGE_TAG = re.compile(r"<\|image_([0-9]{1,9})\|>")
 IMAGE_TOKEN = "<|image|>"
 
 # Writes a conversation as the model was taught it. A content is a string, or a list of {"type": "image"} and
