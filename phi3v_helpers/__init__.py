@@ -18,6 +18,7 @@ _HOME = {
     "Answer": "answers",
     "Chat": "chat",
     "memory": "memory_use",
+    "estimate": "estimates",
     "build_prompt": "prompts",
     "load_image": "images",
     "playground": "widgets.playground",
@@ -31,7 +32,7 @@ _HOME = {
     "LoadError": "errors",
 }
 # modules that are used as they are: p3v.samples["stock_chart"], p3v.demo()
-_MODULES = ("samples", "demo", "model")
+_MODULES = ("samples", "demo", "doctor", "model")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

@@ -1,10 +1,8 @@
-"""`python -m phi3v_helpers demo`."""
+"""`python -m phi3v_helpers`: the same as the command `phi3v`."""
 
 import sys
 
-from .demo import main
+from .cli import main
 
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["demo"]:
-        sys.exit("usage: python -m phi3v_helpers demo [--model MODEL] [--device DEVICE]")
-    sys.exit(main(sys.argv[2:]))
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The three questions of the lessons, in the terminal: `python -m phi3v_helpers demo`, or `p3v.demo()`."""
+"""The three questions of the lessons, in the terminal: `phi3v demo`, or `p3v.demo()`."""
 
 import sys
 import types
@@ -33,26 +33,6 @@ def _ask(vision, pictures, question):
     return stream.answer
 
 
-def main(arguments=None):
-    """The command: a list of arguments, or None for those of the process. Returns its exit status."""
-    import argparse
-
-    from .errors import Phi3VError
-
-    parser = argparse.ArgumentParser(prog="python -m phi3v_helpers demo", description=__doc__)
-    parser.add_argument(
-        "--model", default="auto", help='"auto", "tiny", "phi-3-vision", a Hub id or a folder'
-    )
-    parser.add_argument("--device", default="auto", help='"auto", "cpu", "cuda" or "mps"')
-    options = parser.parse_args(arguments)
-    try:
-        demo(options.model, device=options.device)
-    except Phi3VError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
 class _Demo(types.ModuleType):
     """A module that can be called: `p3v.demo()` works, even after `import phi3v_helpers.demo`."""
 
@@ -61,6 +41,3 @@ class _Demo(types.ModuleType):
 
 
 sys.modules[__name__].__class__ = _Demo
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,9 @@
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 
+import psutil
 import torch
 
 from .errors import LoadError
@@ -41,6 +43,28 @@ def find_gpus():
         free, _ = torch.cuda.mem_get_info(index)
         gpus.append(Gpu(index, properties.name, (properties.major, properties.minor), free))
     return sorted(gpus, key=lambda gpu: -gpu.free)
+
+
+def free_memory(device):
+    """Bytes that a program can still have on a torch.device, what PyTorch holds there unused included."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    free = psutil.virtual_memory().available
+    return min(free, max(0, _left_to_container(free)))
+
+
+def _left_to_container(otherwise, folder=Path("/sys/fs/cgroup")):
+    """Bytes that a container such as Docker's may still have: its limit is below what the machine has."""
+    old = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
+    for most, used in (("memory.max", "memory.current"), old):
+        try:
+            return int((folder / most).read_text()) - int((folder / used).read_text())
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return otherwise
 
 
 def choose_device(wanted, gpus):

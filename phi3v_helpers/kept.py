@@ -3,13 +3,12 @@
 All of it together stays below a budget in bytes; what was not used for the longest time goes first.
 """
 
-import os
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from .devices import free_memory
 from .model.cache import GrowingCache
 
 SHARE = 8  # an eighth of the free memory
@@ -108,19 +107,7 @@ class Kept:
 
 def usual_budget(device):
     """Bytes for what is kept on a torch.device: an eighth of the memory that is free now, 4 GB at most."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
-    return min(free // SHARE, MOST)
-
-
-def _free_memory():
-    """Bytes of RAM that programs can still have; a guess where the system does not say."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
-        return 1024 * int(line.split()[1])
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 2 * MOST
+    return min(free_memory(device) // SHARE, MOST)
 
 
 def _common(one, other):

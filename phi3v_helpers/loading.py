@@ -1,23 +1,31 @@
 """A name -> a Phi3Vision on the best device, in the best format, ready to be asked."""
 
 import os
+import threading
 import weakref
 from contextlib import contextmanager
 
+import psutil
 import torch
 import transformers
 from huggingface_hub import utils as hub
 from transformers.utils import logging
 
-from .devices import GB, choose_attention, choose_device, choose_dtype, find_gpus
+from .devices import GB, choose_attention, choose_device, choose_dtype, find_gpus, free_memory
 from .errors import LoadError
-from .model import Phi3VForCausalLM, Phi3VProcessor
-from .vision import Phi3Vision, advice_for_memory
-from .weights import KNOWN, at_hand, find_weights, obstacle_to_download
+from .footprint import Footprint
+from .full_memory import advice_for_memory
+from .memory_use import size
+from .model import Phi3VConfig, Phi3VForCausalLM, Phi3VImageProcessor, Phi3VProcessor
+from .vision import Phi3Vision
+from .weights import KNOWN, at_hand, find_here, find_weights, known_model, obstacle_to_download
 
 AUTO_MODEL = "phi-3-vision"
 ROOM = 2 * GB  # beside the weights: pictures, keys and values
+# What the config.json of both published models says that is not a default.
+PUBLISHED = {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096}
 
+_loading = threading.Lock()  # transformers changes settings of the process while it loads
 _loaded = weakref.WeakValueDictionary()  # (folder, device, dtype, attention) -> Phi3Vision in use
 
 
@@ -51,7 +59,6 @@ def load(
     """
     if keep_bytes is not None and (not isinstance(keep_bytes, int) or keep_bytes < 0):
         raise LoadError(f"keep_bytes is {keep_bytes!r}.", "Give a number of bytes, 0 or more, or None.")
-    reason = "as asked for"
     options = {
         "device": device,
         "dtype": dtype,
@@ -61,19 +68,14 @@ def load(
         "compile": compile or None,
         "keep_bytes": keep_bytes,
     }
-    if model == "auto" and os.environ.get("PHI3V_MODEL"):
-        model, reason = os.environ["PHI3V_MODEL"], "as PHI3V_MODEL says"
-    device = "cpu" if model == "tiny" and device == "auto" else device
-    gpus = [] if str(device) == "cpu" else find_gpus()  # which takes a while
-    if model == "auto":
-        model, reason = choose_model(device, gpus)
+    model, reason, how = decide(model, device, dtype, attention)
     tiny = model == "tiny"
-    device = choose_device("cpu" if tiny and device == "auto" else device, gpus)
-    dtype = choose_dtype(dtype, device, gpus)
-    attention = choose_attention(attention, device, dtype, gpus)
-    with progress_bars(verbose and not tiny), advice_for_memory():
+    with _loading, progress_bars(verbose and not tiny), advice_for_memory():
+        known = known_model(model) if isinstance(model, str) else None
+        if known and not at_hand(known):  # before gigabytes are fetched in vain
+            check_room(known.size // 2 * how[1].itemsize, how[0], how[1])
         folder, name = find_weights(model, revision)  # last, as it may download gigabytes
-        vision = _load(folder, name, (device, dtype, attention), num_crops)
+        vision = _load(folder, name, how, num_crops)
     vision.engine.compiled = bool(compile)
     if keep_bytes is not None:
         vision.engine.kept.budget = keep_bytes
@@ -81,6 +83,34 @@ def load(
     if verbose:
         print(f"{vision!r} ({reason})")
     return vision
+
+
+def decide(model, device, dtype, attention):
+    """What the arguments of `load` mean here: (model, reason in a few words, (device, dtype, attention))."""
+    reason = "as asked for"
+    if model == "auto" and os.environ.get("PHI3V_MODEL"):
+        model, reason = os.environ["PHI3V_MODEL"], "as PHI3V_MODEL says"
+    device = "cpu" if model == "tiny" and device == "auto" else device
+    gpus = [] if str(device) == "cpu" else find_gpus()  # which takes a while
+    if model == "auto":
+        model, reason = choose_model(device, gpus)
+    device = choose_device("cpu" if model == "tiny" and device == "auto" else device, gpus)
+    dtype = choose_dtype(dtype, device, gpus)
+    return model, reason, (device, dtype, choose_attention(attention, device, dtype, gpus))
+
+
+def look_at(name):
+    """What a model is, without its weights: (Phi3VConfig, image processor, tokenizer, name for people).
+
+    Nothing is downloaded: the tokenizer is None where the files of a known model are not here. Raises LoadError.
+    """
+    folder, title = find_here(name)
+    if folder is not None:
+        processor = read_processor(folder)
+        return Phi3VConfig.from_pretrained(folder), processor.image_processor, processor.tokenizer, title
+    if known_model(name):
+        return Phi3VConfig(**PUBLISHED), Phi3VImageProcessor(), None, title
+    raise LoadError(f"{title} is not on this machine.", "Load it once, which downloads it, or give a folder.")
 
 
 def _load(folder, name, how, num_crops):
@@ -117,20 +147,20 @@ def choose_model(device, gpus):
 
 def read(folder, device, dtype, attention):
     """The files of a folder -> (Phi3VForCausalLM on `device`, Phi3VProcessor). Raises LoadError."""
+    processor = read_processor(folder)
     # With accelerate the weights go straight to the device, without a copy in the computer's own memory.
     straight = {"device_map": {"": device}} if transformers.utils.is_accelerate_available() else {}
-    try:
-        processor = Phi3VProcessor.from_pretrained(folder)
+    with _damage_explained(folder):
+        config = Phi3VConfig.from_pretrained(folder)
+        check_room(Footprint(config, device.type, dtype.itemsize).weights, device, dtype)
         model, report = Phi3VForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention, output_loading_info=True, **straight
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation=attention,
+            output_loading_info=True,
+            **straight,
         )
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # damaged files show in many ways
-        raise LoadError(
-            f"The files in {folder} could not be loaded ({type(error).__name__}: {error}).",
-            "Copy or download them again.",
-        ) from error
     lost = sorted(report["missing_keys"])
     if lost:  # transformers would fill them with random numbers
         raise LoadError(
@@ -138,6 +168,41 @@ def read(folder, device, dtype, attention):
             "Copy or download them again.",
         )
     return model.to(device), processor
+
+
+def read_processor(folder):
+    """The Phi3VProcessor of a folder. Raises LoadError."""
+    with _damage_explained(folder):
+        return Phi3VProcessor.from_pretrained(folder)
+
+
+@contextmanager
+def _damage_explained(folder):
+    """Turns what transformers raises for files that are damaged, or of another model, into a LoadError."""
+    try:
+        yield
+    except (LoadError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # damaged files show in many ways
+        reason = next(iter(str(error).strip().splitlines()), "")[:100]
+        raise LoadError(
+            f"The files in {str(folder)[-80:]} could not be loaded ({type(error).__name__}: {reason}).",
+            "Copy or download them again.",
+        ) from error
+
+
+def check_room(weights, device, dtype):
+    """Refuse what the device has no memory for, before anything is downloaded or read. Raises LoadError."""
+    free = free_memory(device)
+    if device.type == "cpu":
+        free += psutil.swap_memory().free
+    if weights <= free:
+        return
+    smaller = 'Give dtype="bfloat16", which halves that. ' if dtype == torch.float32 else ""
+    raise LoadError(
+        f"The weights need {size(weights)} in {str(dtype).removeprefix('torch.')}, but {device} has {size(free)} free.",
+        f'{smaller}End other programs that use it, or take the tiny model: p3v.load("tiny").',
+    )
 
 
 @contextmanager

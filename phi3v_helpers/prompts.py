@@ -54,9 +54,13 @@ def raw_prompt(text, n_images=0):
     """A whole prompt as somebody wrote it, control strings and all: checked, and returned as it is.
 
     text: str, which names each of the `n_images` pictures once, as <|image_1|> to <|image_n|>.
-    Raises PromptError: tags and pictures do not match, or it is not a str.
+    Raises PromptError: tags and pictures do not match, it has <|image|>, or it is not a str.
     """
-    own = [int(number) for number in IMAGE_TAG.findall(_text(text, "The prompt"))]
+    if "<|image|>" in _text(
+        text, "The prompt"
+    ):  # stands for one token of a picture, of which there are hundreds
+        raise PromptError("The raw prompt has <|image|> in it.", "Write <|image_1|> for the first picture.")
+    own = [int(number) for number in IMAGE_TAG.findall(text)]
     if sorted(own) != list(range(1, n_images + 1)):
         raise _tags_do_not_match("The raw prompt", own, list(range(1, n_images + 1)))
     return text

@@ -1,6 +1,5 @@
 """A loaded model that can be asked: question and pictures -> prompt -> tokens -> answer."""
 
-import re
 import threading
 import time
 from contextlib import contextmanager
@@ -12,7 +11,9 @@ from .answers import Answer, TokenCount
 from .batches import in_batches
 from .chat import Chat
 from .engine import Engine
-from .errors import ImageError, Phi3VError, PromptError
+from .errors import PromptError
+from .estimates import grid_of
+from .full_memory import advice_for_memory, refuse_beyond_memory
 from .images import load_images
 from .memory_use import alive
 from .prompts import IMAGE_TAG, build_prompt, raw_prompt
@@ -134,13 +135,13 @@ class Phi3Vision:
         if not self.lock.acquire(blocking=wait):
             return None
         try:
-            return self._count(prompt, images, self._crops(num_crops, images))
+            return self._count(prompt, images, self.crops(num_crops, images))
         finally:
             self.lock.release()
 
     def image_tokens(self, images, num_crops=None):
         """How many tokens each of these PIL images has when asked about together, list of int. Raises ImageError."""
-        num_crops = self._crops(num_crops, images)
+        num_crops = self.crops(num_crops, images)
         return [self._image_tokens(*numbered, num_crops) for numbered in enumerate(images, start=1)]
 
     @property
@@ -196,7 +197,7 @@ class Phi3Vision:
         return Request(
             prompt=prompt,
             images=images,
-            num_crops=self._crops(num_crops, images),
+            num_crops=self.crops(num_crops, images),
             max_new_tokens=_whole(max_new_tokens, "max_new_tokens"),
             temperature=float(temperature),
             seed=seed,
@@ -205,11 +206,12 @@ class Phi3Vision:
 
     def run(self, request, stopped=lambda: False, streamer=None):
         """Answer a Request. `stopped()` is asked after every token. Returns an Answer; raises Phi3VError."""
-        with self._turn(stopped) as mine, advice_for_memory(self.engine.kept.clear):
+        with self._turn(stopped) as mine, advice_for_memory(self, request):
             if not mine:
                 return Answer("", model=self.name, prompt_tokens=0, new_tokens=0, seconds=0.0, finished=False)
             started = time.perf_counter()
             self._check_length(request)
+            refuse_beyond_memory(self, request)
             inputs = self.engine.read(request.prompt, request.images, request.num_crops)
             encoded, watch = time.perf_counter(), StopWhen(stopped)
             with self._random_numbers(request):
@@ -229,8 +231,9 @@ class Phi3Vision:
 
     def run_many(self, requests):
         """The Answers to several Requests with the same options, computed together. Raises Phi3VError."""
-        with self.lock, advice_for_memory(self.engine.kept.clear):
+        with self.lock, advice_for_memory(self, requests[0]):
             started = time.perf_counter()
+            refuse_beyond_memory(self, requests[0])
             batch = [self.engine.read(one.prompt, one.images, one.num_crops) for one in requests]
             with self._random_numbers(requests[0]):
                 ids = self.engine.write_many(batch, requests[0].max_new_tokens, **_decoding(requests[0]))
@@ -274,8 +277,11 @@ class Phi3Vision:
                 torch.manual_seed(request.seed)
             yield
 
-    def _crops(self, given, images):
-        """The card's advice unless something else is asked for."""
+    def crops(self, given, images):
+        """The most tiles (int) that each of these pictures is cut into: the card's advice unless something is given.
+
+        None is the processor's own number.
+        """
         if given is not None:
             return _whole(given, "num_crops")
         if self._num_crops is not None or self.is_tiny:
@@ -290,11 +296,10 @@ class Phi3Vision:
         )
 
     def _image_tokens(self, number, image, num_crops):
-        try:
-            return self.processor.image_processor.num_image_tokens(*image.size, num_crops)
-        except ValueError as error:
-            what, _, advice = str(error).partition(". ")
-            raise ImageError(f"Picture {number}: {what}.", advice) from error
+        grid_of(
+            self.processor.image_processor, number, image, num_crops
+        )  # which has words for what cannot be cut
+        return self.processor.image_processor.num_image_tokens(*image.size, num_crops)
 
     def check(self, request):
         """How many tokens the prompt of a Request has. Raises PromptError where that is too long for the context."""
@@ -338,22 +343,6 @@ def _decoding(request):
         return {"do_sample": True, "temperature": request.temperature}
     greedy = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
     return greedy | ({"prompt_lookup_num_tokens": LOOK_UP} if request.look_up else {})
-
-
-@contextmanager
-def advice_for_memory(let_go=lambda: None):
-    """Turns every "out of memory" of the devices into a Phi3VError, after `let_go()`."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not re.search("out of memory|allocate memory", str(error)):
-            raise
-        let_go()
-        raise Phi3VError(
-            "The memory of the device is full.",
-            "Use fewer pictures or a smaller num_crops, end other programs that use it, or take the tiny "
-            'model: p3v.load("tiny").',
-        ) from error
 
 
 def _whole(value, what):

@@ -51,9 +51,19 @@ def find_weights(name, revision=None):
     known = known_model(text)
     if known:
         return download(known.repo, revision or known.revision), known.repo
-    if isinstance(name, str) and text.count("/") == 1 and text[0] not in "./~":
+    if isinstance(name, str) and _is_id(text):
         return download(text, revision or "main"), text
     raise LoadError(f"There is no model {text!r}.", _suggestion(text))
+
+
+def find_here(name, revision=None):
+    """As `find_weights`, but where something would have to be downloaded: (None, name for people)."""
+    known = known_model(name) if isinstance(name, str) else None
+    if known:
+        return _cached(known.repo, revision or known.revision), known.repo
+    if isinstance(name, str) and name != "tiny" and _is_id(name):
+        return _cached(name, revision or "main"), name
+    return find_weights(name, revision)
 
 
 def known_model(name):
@@ -62,6 +72,11 @@ def known_model(name):
         if name.lower() in (short, known.repo.lower()):
             return known
     return None
+
+
+def _is_id(text):
+    """Whether it may be an id of the Hub, such as "owner/model", and is no folder."""
+    return text.count("/") == 1 and text[0] not in "./~" and not Path(text).is_dir()
 
 
 def _suggestion(name):
@@ -104,6 +119,8 @@ def download(repo, revision):
         config = hf_hub_download(repo, "config.json", revision=revision)
         _check_type(Path(config).parent, repo)  # before gigabytes of another model are fetched
         folder = snapshot_download(repo, revision=revision, allow_patterns=PATTERNS)
+        if _remove_damaged(Path(folder)):
+            folder = snapshot_download(repo, revision=revision, allow_patterns=PATTERNS)
     except LoadError:
         raise
     except Exception as error:  # the Hub's client raises its own, its network library's and the disk's
@@ -128,6 +145,15 @@ def _cached(repo, revision):
         return _checked(Path(snapshot_download(repo, revision=revision, local_files_only=True)), repo)
     except Exception:  # not here, or not all of it
         return None
+
+
+def _remove_damaged(folder):
+    """Remove downloaded weights that cannot be opened, which the Hub's client takes for complete. Returns how many."""
+    damaged = [path for path in folder.glob("*.safetensors") if not _opens(path)]
+    for path in damaged:
+        path.resolve().unlink(missing_ok=True)  # the file that the link in the folder leads to
+        path.unlink(missing_ok=True)
+    return len(damaged)
 
 
 def _download_failed(error, repo, revision):
@@ -162,9 +188,36 @@ def _checked(folder, name=None):
         raise LoadError(f"{name} has no config.json.", "Give the folder that save_pretrained wrote.")
     _check_type(folder, name)
     missing = _missing_files(folder)
+    pickled = [path.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(kind)]
+    if pickled and "model.safetensors" in missing:
+        raise LoadError(
+            f"{name} has pickled weights only ({pickled[0]}), which can run code when they are read.",
+            "Take a copy with .safetensors files, or convert them on a machine that may be harmed.",
+        )
     if missing:
-        raise LoadError(f"{name} lacks {', '.join(missing)}.", "Copy or download these files again.")
+        raise LoadError(f"{name} lacks {_some(missing)}.", "Copy or download these files again.")
+    damaged = [path.name for path in sorted(folder.glob("*.safetensors")) if not _opens(path)]
+    if damaged:
+        raise LoadError(
+            f"{name} has weights that are damaged or incomplete: {_some(damaged)}.",
+            "Copy or download these files again.",
+        )
     return folder
+
+
+def _some(names):
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more files" if names[3:] else "")
+
+
+def _opens(path):
+    """Whether a safetensors file is one, and as long as its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
 
 
 def _check_type(folder, name):

@@ -6,7 +6,8 @@ import sys
 from random_model import random_folder
 
 import phi3v_helpers as p3v
-from phi3v_helpers.demo import QUESTIONS, main
+from phi3v_helpers import cli
+from phi3v_helpers.demo import QUESTIONS
 
 
 def test_the_questions_of_the_seed():
@@ -34,22 +35,13 @@ def test_the_tiny_model_answers(capsys):
     assert capsys.readouterr().out.startswith("Phi3Vision: tiny phi3v (embedded)")
 
 
-def run(*command):
-    return subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=300)
-
-
-def test_both_commands():
-    process = run("phi3v_helpers", "demo", "--model", str(random_folder()))
+def test_the_command():
+    command = [sys.executable, "-m", "phi3v_helpers", "demo", "--model", str(random_folder())]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr
     assert all(question in process.stdout for _, question in QUESTIONS)
-    assert run("phi3v_helpers.demo", "--help").stdout == run("phi3v_helpers", "demo", "--help").stdout
 
 
 def test_errors_are_told_without_a_traceback(capsys):
-    assert main(["--model", "no-such-model"]) == 1
-    assert capsys.readouterr().err.startswith("There is no model 'no-such-model'.")
-
-
-def test_without_a_command_it_says_how():
-    process = run("phi3v_helpers")
-    assert process.returncode == 1 and "demo" in process.stderr
+    assert cli.main(["demo", "--model", "no-such-model"]) == 1
+    assert capsys.readouterr().err.startswith("phi3v: There is no model 'no-such-model'.")

@@ -172,7 +172,7 @@ def test_the_environment_can_say_what_auto_is(monkeypatch, capsys):
     assert p3v.load(random_folder()).name == random_folder().name
 
 
-def test_a_big_model_is_loaded_once(monkeypatch):
+def test_a_big_model_is_loaded_once(monkeypatch, at_hand):
     repo = KNOWN["phi-3-vision"].repo
     monkeypatch.setattr(loading, "find_weights", lambda *_: (random_folder(), repo))
     first = p3v.load("phi-3-vision", device="cpu", verbose=False)
@@ -289,7 +289,7 @@ def test_another_model(folder):
 def test_damaged_weights(folder):
     weights_file = folder / "model.safetensors"
     weights_file.write_bytes(weights_file.read_bytes()[:-1000])
-    with helpful(LoadError, "could not be loaded", "again"):
+    with helpful(LoadError, "damaged or incomplete: model.safetensors", "again"):
         p3v.load(folder)
 
 

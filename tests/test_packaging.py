@@ -112,7 +112,8 @@ def brought_along(name):
 def test_whatever_the_package_imports_is_required():
     required = set(parsed(PROJECT["dependencies"]))
     required |= set().union(*[brought_along(name) for name in required])
-    optional = {"google", "flash_attn", *parsed(EXTRAS["widgets"])}  # used only where they are found
+    optional = {"google", "flash_attn"}  # used only where they are found
+    optional |= {name for extra in ("widgets", "pdf", "heic", "video") for name in parsed(EXTRAS[extra])}
     assert {name.lower() for name in imported_packages(PACKAGE)} - required - optional == set()
     required |= set(parsed(EXTRAS["training"])) | {"training"}
     assert {name.lower() for name in imported_packages(ROOT / "training")} - required == set()

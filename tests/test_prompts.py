@@ -163,6 +163,7 @@ def test_a_raw_prompt_is_taken_as_it_is():
         ("Q", 1, ("The raw prompt names no picture, but 1 picture is given",)),
         ("<|image_1|>", 0, ("<|image_1|>", "no picture is given")),
         ("<|image_2|>", 1, ("<|image_2|>",)),
+        ("<|image|><|image_1|>", 1, ("<|image|>", "<|image_1|>")),
         (7, 0, ("The prompt is of type int",)),
     ],
 )

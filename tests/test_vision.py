@@ -259,7 +259,7 @@ def test_out_of_memory_is_explained(model):
 
     handle = model.model.register_forward_pre_hook(fail)
     try:
-        with helpful(Phi3VError, "memory", "num_crops", "tiny"):
+        with helpful(Phi3VError, "memory of the device is full", "tiny"):
             model.ask(RED, "What?")
     finally:
         handle.remove()

@@ -103,8 +103,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
 
     def num_image_tokens(self, width, height, num_crops=None):
         """Tokens that a picture of `width` x `height` pixels costs; no picture is needed to find out."""
-        num_crops = self.num_crops if num_crops is None else _checked_num_crops(num_crops)
-        columns, rows = self._grid(width, height, num_crops)
+        columns, rows = self.grid(width, height, num_crops)
         return self._tokens_of(rows * self.image_size, columns * self.image_size)
 
     def _tokens_of(self, height, width):
@@ -121,8 +120,9 @@ class Phi3VImageProcessor(BaseImageProcessor):
         new_width = scale * self.image_size
         return new_width, int(new_width / ratio)
 
-    def _grid(self, width, height, num_crops):
-        """Columns and rows of crops for a picture of `width` x `height` pixels."""
+    def grid(self, width, height, num_crops=None):
+        """Columns and rows of crops of a picture of `width` x `height` pixels; a ValueError if too long and thin."""
+        num_crops = self.num_crops if num_crops is None else _checked_num_crops(num_crops)
         new_width, new_height = self._scaled_size(max(width, height), min(width, height), num_crops)
         if new_height < 1:
             raise ValueError(
@@ -134,7 +134,7 @@ class Phi3VImageProcessor(BaseImageProcessor):
 
     def _fit_to_grid(self, picture, num_crops):
         """Scale a picture and pad it with white to whole crops: RGB in, RGB out."""
-        columns, rows = self._grid(picture.width, picture.height, num_crops)
+        columns, rows = self.grid(picture.width, picture.height, num_crops)
         portrait = picture.width < picture.height
         if portrait:  # the published processor swaps x and y, scales, and swaps back
             picture = picture.transpose(Image.Transpose.TRANSPOSE)

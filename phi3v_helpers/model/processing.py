@@ -76,7 +76,7 @@ class Phi3VProcessor(ProcessorMixin):
         saved, _ = cls.get_processor_dict(pretrained_model_name_or_path, **kwargs)
         return cls(
             Phi3VImageProcessor.from_pretrained(pretrained_model_name_or_path, **settings, **kwargs),
-            AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs),
+            AutoTokenizer.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **kwargs),
             chat_template=saved.get("chat_template"),
         )
 
