@@ -104,5 +104,16 @@ class Footprint:
 @functools.lru_cache(maxsize=8)
 def _parameters(config):
     """How many parameters a model of this config (JSON) has. Nothing is allocated."""
+    settings = json.loads(config)
+    layers, vision_layers = settings["num_hidden_layers"], settings["vision_config"]["num_hidden_layers"]
+    # Of few layers, as a file may ask for a million of them; all layers of a kind are alike.
+    fewest, one_more, one_more_of_vision = (_count(settings, *few) for few in ((1, 2), (2, 2), (1, 3)))
+    more = (layers - 1) * (one_more - fewest) + (vision_layers - 2) * (one_more_of_vision - fewest)
+    return fewest + more
+
+
+def _count(settings, layers, vision_layers):
+    vision = {**settings["vision_config"], "num_hidden_layers": vision_layers}
+    config = Phi3VConfig(**{**settings, "num_hidden_layers": layers, "vision_config": vision})
     with torch.device("meta"):
-        return Phi3VForCausalLM(Phi3VConfig(**json.loads(config))).num_parameters()
+        return Phi3VForCausalLM(config).num_parameters()

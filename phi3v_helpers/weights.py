@@ -8,6 +8,7 @@ import difflib
 import json
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .errors import LoadError
 
 TINY_FOLDER = Path(__file__).parent / "tiny"
 TINY_NAME = "tiny phi3v (embedded)"
+ABANDONED = 3600  # seconds since anything was written to a part of a file
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model"]
 
 
@@ -114,6 +116,7 @@ def download(repo, revision):
     folder = _cached(repo, revision) if len(revision) == 40 else None
     if folder:
         return folder
+    _remove_leftovers(repo)
     try:
         _ask_hub(repo, revision)
         config = hf_hub_download(repo, "config.json", revision=revision)
@@ -145,6 +148,19 @@ def _cached(repo, revision):
         return _checked(Path(snapshot_download(repo, revision=revision, local_files_only=True)), repo)
     except Exception:  # not here, or not all of it
         return None
+
+
+def _remove_leftovers(repo):
+    """Remove gigabytes that killed downloads left behind: newer clients of the Hub begin such a file anew."""
+    from huggingface_hub import constants
+
+    blobs = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "blobs"
+    for path in blobs.glob("*.incomplete"):
+        try:
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
+        except OSError:  # gone meanwhile, or another user's
+            pass
 
 
 def _remove_damaged(folder):

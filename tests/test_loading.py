@@ -1,20 +1,21 @@
 """From a name to a model: what is chosen, where it runs, and what is said when it cannot be."""
 
+import argparse
 import gc
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import hub
 import pytest
 import torch
 from helpful import helpful
 from PIL import Image
 from random_model import random_folder
 from safetensors.torch import load_file, save_file
-from server import send, serve
+from server import serve
 
 import phi3v_helpers as p3v
 from phi3v_helpers import loading, weights
@@ -223,14 +224,14 @@ def test_the_tiny_model_is_silent_but_for_one_line(capfd):
 
 
 def test_progress_bars_are_left_as_they_were():
-    from huggingface_hub import utils as hub
+    from huggingface_hub import utils
     from transformers.utils import logging
 
     for shown in (False, True):
         loading._set_progress_bars(shown, shown)
         p3v.load(random_folder(), verbose=not shown)
         assert logging.is_progress_bar_enabled() == shown
-        assert hub.are_progress_bars_disabled() != shown
+        assert utils.are_progress_bars_disabled() != shown
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -338,92 +339,39 @@ def test_names_that_lead_nowhere(name, words):
         find_weights(name)
 
 
-# --- the Hugging Face Hub: a server of ours that speaks as much of its language as a download needs ---
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def hub(handler):
-    path = handler.path.partition("?")[0]
-    is_api = path.startswith("/api/models/")
-    name = path.removeprefix("/api/models").split("/")[2]
-    files = random_folder()
-    if name == "missing":
-        return send(handler, b"{}", status=401, X_Error_Code="RepoNotFound")
-    if "no-such-revision" in path:
-        return send(handler, b"{}", status=404, X_Error_Code="RevisionNotFound")
-    if is_api:
-        tree = [
-            {"type": "file", "path": f.name, "size": f.stat().st_size, "oid": COMMIT} for f in files.iterdir()
-        ]
-        about = {
-            "id": f"us/{name}",
-            "sha": COMMIT,
-            "siblings": [{"rfilename": f.name} for f in files.iterdir()],
-        }
-        body = json.dumps(tree if "/tree/" in path else about).encode()
-        return send(handler, body, Content_Type="application/json")
-    file = files / path.rsplit("/", 1)[1]
-    if name == "gated":
-        return send(handler, b"{}", status=403, X_Error_Code="GatedRepo")
-    if not file.is_file() or name == "no-config":
-        return send(handler, status=404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
-    body = b'{"model_type": "llama"}' if name == "other" else file.read_bytes()
-    return send(handler, body, ETag=f'"{file.name}"', X_Repo_Commit=COMMIT)
-
-
-LOADER = """
-import sys, phi3v_helpers as p3v
-from phi3v_helpers.weights import find_weights
-for call in sys.argv[1:]:
-    try:
-        print(eval(call))
-    except p3v.LoadError as error:
-        print("LoadError:", error)
-"""
+# --- the Hugging Face Hub ---
 
 
 @pytest.fixture
 def with_hub(tmp_path):
     """Evaluates expressions in a fresh process whose Hub is at `url`, and prints what each gives."""
 
-    def run(url, *calls, **environment):
-        ours = {
-            "HF_ENDPOINT": url,
-            "HF_HOME": str(tmp_path / "hub"),
-            "HF_HUB_OFFLINE": "0",
-            "NO_PROXY": "127.0.0.1",
-        }
-        process = subprocess.run(
-            [sys.executable, "-c", LOADER, *calls],
-            env={**os.environ, **ours, "HF_HUB_DISABLE_XET": "1", **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert process.returncode == 0, process.stderr
-        return process
+    def run(url, *calls, **more):
+        process = hub.start(url, tmp_path / "hub", *calls, **more)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        return argparse.Namespace(stdout=out, stderr=err)
 
     return run
 
 
 def test_a_model_of_the_hub_is_downloaded_once(with_hub):
-    pinned = f"find_weights('us/ours', '{COMMIT}')"
-    with serve(hub) as server:
+    pinned = f"find_weights('us/ours', '{hub.COMMIT}')"
+    with serve(hub.answer) as server:
         first = with_hub(server.url, "p3v.load('us/ours')")
         seen = [path for _, path, _ in server.seen]
         again = with_hub(server.url, pinned)
     assert first.stdout.startswith("Phi3Vision: us/ours on cpu")
     assert " files:" in first.stderr and "Loading weights" in first.stderr, "progress bars"
     assert any(path.endswith("/resolve/main/config.json") for path in seen)
-    assert COMMIT in again.stdout and "us/ours" in again.stdout
+    assert hub.COMMIT in again.stdout and "us/ours" in again.stdout
     assert len(server.seen) == len(seen), "a pinned model was asked for again"
     away = with_hub(server.url, "find_weights('us/ours')", pinned)  # the server is gone
-    assert away.stdout.count(COMMIT) == 2, "what is here must load without the Hub"
+    assert away.stdout.count(hub.COMMIT) == 2, "what is here must load without the Hub"
 
 
 def test_a_quiet_download(with_hub):
-    with serve(hub) as server:
+    with serve(hub.answer) as server:
         process = with_hub(server.url, "p3v.load('us/ours', verbose=False).name")
     assert (process.stdout, process.stderr) == ("us/ours\n", "")
 
@@ -437,7 +385,7 @@ def test_what_the_hub_refuses(with_hub):
         "'us/other'": ("'llama'",),
         "'us/not valid!'": ("not an id",),
     }
-    with serve(hub) as server:
+    with serve(hub.answer) as server:
         lines = with_hub(server.url, *(f"find_weights({name})" for name in expected)).stdout.splitlines()
     assert len(lines) == len(expected)
     for line, words in zip(lines, expected.values(), strict=True):
