@@ -29,7 +29,7 @@ CPU_ONLY = $(if $(TORCH),,$(shell [ "$$(uname -s)" = Linux ] && ! nvidia-smi -L 
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 REACHABLE := import urllib.request as r; r.urlopen('$(CPU_INDEX)/torch/', timeout=5)
 
-.PHONY: help install lab browser test test-oldest demo bench train notebooks screenshots clean
+.PHONY: help install lab browser test test-oldest messages demo bench train notebooks screenshots clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -62,6 +62,11 @@ test-oldest:  ## run the tests of the package on the oldest transformers, in an 
 	PYTHONPATH=tests .venv-oldest/bin/python -m pytest -n $(JOBS) --dist loadfile \
 	  $(wildcard tests/test_model_*.py) tests/test_loading.py tests/test_vision.py tests/test_reuse.py tests/test_batches.py \
 	  tests/test_upload.py
+
+messages: install browser  ## run the tests, and list every error message that they met, or did not
+	rm -f .messages
+	-MESSAGES=$(CURDIR)/.messages PYTHONPATH=tests $(PY) -m pytest -q -p nbimages -p messages -n $(JOBS) --dist loadfile tests
+	$(PY) tests/messages.py .messages
 
 demo: install  ## ask the three questions of the lessons in the terminal
 	@$(PY) -m phi3v_helpers demo

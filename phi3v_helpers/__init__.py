@@ -21,6 +21,8 @@ _HOME = {
     "estimate": "estimates",
     "build_prompt": "prompts",
     "load_image": "images",
+    "pages": "images",
+    "frames": "images",
     "playground": "widgets.playground",
     "chat_ui": "widgets.chat",
     "compare_ui": "widgets.compare",

@@ -14,6 +14,10 @@ os.environ.update({name: os.environ.get(name) or value for name, value in ENVIRO
 _ipython = tempfile.TemporaryDirectory()
 os.environ["IPYTHONDIR"] = _ipython.name
 
+# Pictures that tests fetch are not kept among the user's own.
+_pictures = tempfile.TemporaryDirectory()
+os.environ["PHI3V_CACHE"] = _pictures.name
+
 stay_here()
 
 

@@ -2,12 +2,21 @@ import base64
 import io
 import os
 import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
 import zlib
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
+import torch
 from helpful import helpful
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
 from PIL import Image
 
 from phi3v_helpers import load_image
@@ -111,7 +120,11 @@ def test_a_transparent_array():
         (np.zeros(8), ("(8,)",)),
         (np.zeros((0, 8, 3), np.uint8), ("no pixels",)),
         (np.zeros((8, 8, 3), np.int64), ("int64", "uint8")),
-        (np.zeros((8, 8), bool), ("bool",)),
+        (np.zeros((8, 8), complex), ("complex",)),
+        (np.zeros((8, 8), object), ("object",)),
+        (np.zeros((8, 8), [("a", "u1")]), ("type",)),
+        (np.zeros((8, 8), "M8[s]"), ("datetime64",)),
+        (np.broadcast_to(np.uint8(0), (10**6, 10**6, 3)), ("cannot be read",)),
         (np.full((8, 8), 255.0), ("255", "0..1")),
         (np.full((8, 8), -0.1), ("-0.1",)),
         (np.full((8, 8), np.nan), ("nan",)),
@@ -121,6 +134,104 @@ def test_a_transparent_array():
 def test_arrays_that_are_no_pictures(array, words):
     with helpful(ImageError, *words):
         load_image(array)
+
+
+def test_masks():
+    mask = np.eye(4, dtype=bool)
+    assert np.array_equal(np.asarray(load_image(mask))[..., 0], mask * 255)
+    assert load_image(torch.eye(4).bool()).getpixel((0, 0)) == WHITE
+
+
+def test_tensors():
+    array = np.asarray(picture())
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)  # (3, 4, 6)
+    same(load_image(tensor))
+    same(load_image(tensor / 255))
+    same(load_image((tensor / 255).double()))
+    same(load_image((tensor / 255).requires_grad_()))
+    same(load_image((tensor / 255).half()))
+    red = torch.ones(3, 2, 2, dtype=torch.bfloat16) * torch.tensor([1, 0, 0]).reshape(3, 1, 1)
+    assert load_image(red).getpixel((0, 0)) == RED
+    grey = Image.fromarray(array[..., 0]).convert("RGB")
+    same(load_image(tensor[0]), grey)
+    same(load_image(tensor[:1]), grey)
+    same(load_image(torch.nn.Parameter(tensor / 255)))
+    assert load_image(torch.zeros(4, 2, 2)).getpixel((0, 0)) == WHITE  # transparent
+
+
+@pytest.mark.parametrize("side", [1, 3, 4])
+def test_the_type_alone_says_where_the_colours_are(side):
+    """(3, 5, 3) could be read in two ways: arrays have the colours last, tensors first."""
+    assert load_image(np.zeros((side, 5, 3), np.uint8)).size == (5, side)
+    assert load_image(torch.zeros(3, 5, side)).size == (side, 5)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (lambda: torch.zeros(8, 9, 3), ("(8, 9, 3)", "permute(2, 0, 1)")),
+        (lambda: torch.zeros(2, 3, 8, 8), ("(2, 3, 8, 8)", "list(tensor)")),
+        (lambda: torch.zeros(5, 8, 8), ("(5, 8, 8)",)),
+        (lambda: torch.zeros(()), ("()",)),
+        (lambda: torch.zeros(3, 0, 8), ("no pixels",)),
+        (lambda: torch.zeros(3, 8, 8, dtype=torch.int64), ("int64",)),
+        (lambda: torch.full((3, 8, 8), 255.0), ("255", "tensor.to(torch.uint8)")),
+        (lambda: torch.randn(3, 8, 8), ("floats from -",)),
+        (lambda: torch.full((3, 8, 8), torch.nan), ("nan",)),
+        (lambda: torch.zeros(3, 8, 8, dtype=torch.complex64), ("complex64",)),
+        (lambda: torch.zeros(3, 8, 8, device="meta"), ("tensor cannot be read",)),
+        (lambda: torch.eye(8).to_sparse(), ("tensor cannot be read",)),
+    ],
+)
+def test_tensors_that_are_no_pictures(tensor, words):
+    with helpful(ImageError, *words):
+        load_image(tensor())
+
+
+def test_torch_is_not_imported_for_an_array():
+    code = (
+        "import sys, numpy as np, phi3v_helpers as p\n"
+        "p.load_image(np.zeros((4, 4), np.uint8)); print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+DTYPES = st.one_of(
+    nps.boolean_dtypes(), nps.integer_dtypes(), nps.unsigned_integer_dtypes(), nps.floating_dtypes(),
+    nps.complex_number_dtypes(), nps.unicode_string_dtypes(max_len=3),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(nps.arrays(DTYPES, nps.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)))
+def test_any_array_is_a_picture_or_an_error(array):
+    try:
+        image = load_image(array)
+    except ImageError as error:
+        assert error.what.endswith(".") and error.advice.endswith(".")
+    else:
+        assert image.mode == "RGB" and image.size == array.shape[1::-1]
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(nps.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))))
+def test_any_colours_come_back_exactly(array):
+    for source in (
+        array,
+        array / 255,
+        torch.from_numpy(array).permute(2, 0, 1),
+        encode(Image.fromarray(array)),
+    ):
+        assert np.array_equal(np.asarray(load_image(source)), array)
+
+
+def test_an_array_that_cannot_be_had():
+    class Broken:
+        def __array__(self, *_, **__):
+            raise RuntimeError("the device is gone")
+
+    with helpful(ImageError, "RuntimeError"):
+        load_image(Broken())
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -316,6 +427,172 @@ def test_load_images_says_which_one_is_wrong(file):
         load_images([[file]])
 
 
-def test_base64_text_is_not_mistaken_for_bytes():
-    with helpful(ImageError):
-        load_image(base64.b64encode(encode(picture())).decode())
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "TIFF"])
+def test_base64_text_is_not_mistaken_for_a_path(format):
+    text = base64.b64encode(encode(picture().resize((60, 40)), format)).decode()
+    for written in (text, "\n".join(text[start : start + 76] for start in range(0, len(text), 76))):
+        with helpful(ImageError, "base64 text", "data:;base64,"):
+            load_image(written)
+    assert load_image("data:;base64," + text).size == (60, 40)
+
+
+def test_data_addresses():
+    data = encode(picture())
+    letters = base64.b64encode(data).decode()
+    spread = "\n ".join(letters[start : start + 60] for start in range(0, len(letters), 60))
+    for address in (
+        f"data:image/png;base64,{letters}",
+        f"  DATA:image/png;charset=utf-8;BASE64,{letters}\n",
+        f"data:;base64,{spread}",
+        f"data:image/jpeg;base64,{letters.rstrip('=')}",
+        f"data:image/png;base64,{quote(letters)}",
+        f"data:image/png;base64,{base64.urlsafe_b64encode(data).decode()}",
+        f"data:image/png,{quote(data)}",
+    ):
+        same(load_image(address))
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("data:image/png;base64,iVBOR*!", ("image/png", "no valid base64")),
+        ("data:image/png;base64,A", ("no valid base64",)),
+        ("data:image/png;base64,Grüße", ("no valid base64",)),
+        ("data:image/png;base64", ("no comma",)),
+        ("data:", ("no comma",)),
+        ("data:,", ("empty",)),
+        ("data:image/png;base64,", ("empty",)),
+        ("data:text/html,<html>Sign%20in</html>", ("text/html", "web page")),
+        ("data:text/plain;base64,SGVsbG8=", ("text/plain", "text")),
+        ("data:image/svg+xml,%3Csvg/%3E", ("SVG",)),
+    ],
+)
+def test_data_addresses_that_hold_no_picture(address, words):
+    with helpful(ImageError, *words):
+        load_image(address)
+
+
+def test_a_large_data_address():
+    for address in ("data:;base64," + "A" * 3000, "data:," + "A" * 1001, "data:," + "A" * 10_000):
+        with helpful(ImageError, "The data address", "larger than"):
+            load_image(address, max_bytes=1000)
+
+
+def test_file_addresses(tmp_path):
+    path = tmp_path / "a picture #1 with 100%.png"
+    path.write_bytes(encode(picture()))
+    same(load_image(path.as_uri()))
+    same(load_image(path.as_uri().replace("file:///", "FILE://localhost/")))
+    with helpful(ImageError, "names the computer 'elsewhere'"):
+        load_image("file://elsewhere/picture.png")
+    with helpful(ImageError, "no file"):
+        load_image("file:///nowhere/picture.png")
+
+
+def test_file_objects(file):
+    data = file.read_bytes()
+    with file.open("rb") as opened:
+        same(load_image(opened))
+        assert not opened.closed
+    behind = io.BytesIO(b"12345" + data)
+    behind.seek(5)
+    same(load_image(behind))
+    with tempfile.NamedTemporaryFile() as temporary:
+        temporary.write(data)
+        temporary.seek(0)
+        same(load_image(temporary))
+    with zipfile.ZipFile(io.BytesIO(), "w") as archive:
+        archive.writestr("picture.png", data)
+        with archive.open("picture.png") as opened:
+            same(load_image(opened))
+
+
+def test_a_pipe_that_cannot_be_rewound(file):
+    reader, writer = os.pipe()
+    with open(writer, "wb") as out:
+        out.write(file.read_bytes())
+    with open(reader, "rb", buffering=0) as pipe:
+        same(load_image(pipe))
+    code = "import sys, phi3v_helpers as p; print(p.load_image(sys.stdin.buffer).size)"
+    done = subprocess.run([sys.executable, "-c", code], input=file.read_bytes(), capture_output=True)
+    assert done.stdout.strip() == b"(6, 4)"
+
+
+class Gives:
+    """A file object whose `read` gives, or raises, the same again and again."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def read(self, size=-1):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("text", ("gives text",)),
+        (b"", ("empty",)),
+        (None, ("NoneType",)),
+        (7, ("int",)),
+        (OSError("gone"), ("OSError",)),
+        (RuntimeError("gone"), ("RuntimeError",)),
+    ],
+)
+def test_file_objects_that_give_no_bytes(answer, words):
+    with helpful(ImageError, *words):
+        load_image(Gives(answer))
+
+
+def test_files_opened_as_text_or_closed(file):
+    with file.open(encoding="utf-8") as opened:
+        with helpful(ImageError, "gives text", '"rb"'):
+            load_image(opened)
+    with helpful(ImageError, "gives text"):
+        load_image(io.StringIO("text"))
+    with file.open("rb") as opened:
+        pass
+    with helpful(ImageError, "cannot be read"):
+        load_image(opened)
+
+
+def test_a_closed_pil_image(file):
+    image = Image.open(file)
+    image.close()
+    with helpful(ImageError, "The picture"):
+        load_image(image)
+
+
+def test_a_folder_that_was_removed(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with helpful(ImageError, "no file"):
+        load_image("picture.png")
+
+
+def test_iterators(file):
+    assert len(load_images(iter([file, file]))) == 2
+    assert len(load_images(load_image(file) for _ in range(3))) == 3
+    assert len(load_images(map(str, [file]))) == 1
+    with helpful(ImageError, "Picture 2:", "missing.png"):
+        load_images(iter([file, "missing.png"]))
+    with helpful(ImageError, "list of pictures is empty"):
+        load_images(iter([]))
+    with file.open("rb") as opened:
+        assert len(load_images(opened)) == 1  # a file is an iterator too, of lines
+    for wrong in ({"a": file}, {file}):
+        with helpful(ImageError, type(wrong).__name__):
+            load_images(wrong)
+
+
+def test_what_goes_wrong_in_an_iterator_is_its_own():
+    def pictures():
+        yield picture()
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        load_images(pictures())

@@ -67,7 +67,7 @@ def test_kinds_and_names(here):
 
 def test_an_address(monkeypatch):
     content = encoded(picture("blue"))
-    monkeypatch.setattr("phi3v_helpers.images.fetching.download", lambda address, *_: content)
+    monkeypatch.setattr("phi3v_helpers.images.fetching.download", lambda address, *_, **__: content)
     added = Tray().add("HTTPS://example.org/pictures/blue.png?size=9")
     assert (added.kind, added.name) == ("address", "blue.png")
     assert same(added.image, picture("blue"))
@@ -100,7 +100,7 @@ def test_add_all():
         (b"no picture", "not a picture"),
         (b"", "0 bytes"),
         (encoded(Image.effect_noise((90, 90), 9))[:400], "damaged"),
-        ("file:///etc/passwd", "file:///etc/passwd"),
+        ("file:///etc/passwd", "'/etc/passwd' is not a picture, but text"),
         (17, "A int is no picture."),
         (None, "A NoneType is no picture."),
     ],
@@ -190,7 +190,7 @@ def test_every_kind_reads_again_to_the_same_pixels(here, monkeypatch):
     noise = Image.effect_noise((50, 40), 90).convert("RGB")
     noise.save("noise.png")
     content = encoded(picture("blue"))
-    monkeypatch.setattr("phi3v_helpers.images.fetching.download", lambda address, *_: content)
+    monkeypatch.setattr("phi3v_helpers.images.fetching.download", lambda address, *_, **__: content)
     rotated = Image.Exif()
     rotated[0x0112] = 6  # lies on its side
     photo = io.BytesIO()
