@@ -2,7 +2,7 @@
 
     make messages        runs the tests with this plugin, and prints the list
 
-As a plugin (`MESSAGES=file pytest -p messages`) it notes each Phi3VError when it is made. As a program it reads the file.
+As a plugin (`MESSAGES=file pytest -p messages`) it notes each Phi3VError when it is made. As a program it reads that.
 """
 
 import ast

@@ -108,12 +108,12 @@ def test_an_interrupt_at_the_first_question_asks_nothing(model, capsys):
 
 
 def test_errors_are_told_and_it_goes_on(model, files, capsys):
-    read = Reader("What is <|image_9|>?", "What?", "+ nowhere.png", "")
+    read = Reader("What is <|image_1|> <|image_1|>?", "What?", "+ nowhere.png", "")
     broken = {"notes.txt": b"text", **files}
     answer = playground_in_cell(model, None, "", lambda: broken, read, max_new_tokens=3)
     out = capsys.readouterr().out
     assert "notes.txt: " in out and "not a picture" in out
-    assert "The question names <|image_9|>" in out
+    assert "The question names <|image_1|>, <|image_1|>" in out
     assert "There is no file 'nowhere.png'." in out
     assert answer == model.ask([RED, BLUE], "What?", max_new_tokens=3)
 
@@ -135,7 +135,7 @@ def test_an_error_in_the_model_is_told_and_it_goes_on(model, capsys):
 
 def test_an_error_does_not_take_the_last_answer(model, capsys):
     answer = playground_in_cell(
-        model, [RED], "", nothing, Reader("What?", "<|image_9|>", ""), max_new_tokens=3
+        model, [RED], "", nothing, Reader("What?", "<|image_1|> <|image_1|>", ""), max_new_tokens=3
     )
     assert answer == model.ask(RED, "What?", max_new_tokens=3)
 
@@ -274,7 +274,7 @@ def test_what_is_wrong_with_a_comparison_is_told(model, capsys):
     read = Reader("1", "What?", "+ shapes_1", "What?", "")
     (result,) = compare_in_cell(model, None, RED, "", nothing, read, max_new_tokens=3)
     assert "the number of pictures here is 1" in capsys.readouterr().out and result["verdict"]
-    read = Reader("2", "What?", "<|image_9|>", "")
+    read = Reader("2", "What?", "<|image_1|> <|image_1|>", "")
     (result,) = compare_in_cell(model, None, RED, "", nothing, read, max_new_tokens=3)
     assert (result["left"]["state"], result["right"]["state"]) == ("done", "failed")
     assert "There are not two whole answers to compare." in capsys.readouterr().out

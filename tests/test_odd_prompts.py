@@ -18,7 +18,18 @@ from phi3v_helpers.errors import Phi3VError, PromptError
 TRIES = int(os.environ.get("ODD_PROMPTS", 300))
 RED = Image.fromarray(np.full((40, 60, 3), (200, 30, 30), np.uint8))
 PIECES = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|endoftext|>", "<|image|>", "<s>", "</s>"]
-PIECES += ["<unk>", "<pad>", "<|image_1|>", "<|image_2|>", "<|image_7|>", "<|image_-1|>", "<|", "|>", "<", "|"]
+PIECES += [
+    "<unk>",
+    "<pad>",
+    "<|image_1|>",
+    "<|image_2|>",
+    "<|image_7|>",
+    "<|image_-1|>",
+    "<|",
+    "|>",
+    "<",
+    "|",
+]
 PIECES += ["end", "\n", " ", "\t", "\0", "\r", "▁", "\u200b", "\u202e", "\ufeff", "🙂", "é", "e\u0301", "数"]
 PIECES += ["\ud83d", "\udcff", "\U0010ffff", "A", "What?", "<0x0A>", "<｜end｜>", "＜|end|＞", "\x1b[31m"]
 
@@ -27,9 +38,7 @@ texts = st.one_of(
     st.lists(st.sampled_from(PIECES), max_size=12).map("".join),
     st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=8).map("".join),
 )
-odd = settings(
-    max_examples=TRIES, deadline=10_000, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+odd = settings(max_examples=TRIES, deadline=10_000, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def control_tokens(model, prompt):
@@ -58,7 +67,9 @@ def test_no_text_becomes_a_control_token(model, question, system, turns, picture
     expected = Counter({"<|user|>": 1 + len(turns), "<|assistant|>": 1 + len(turns)})
     expected["<|end|>"] = 1 + 2 * len(turns) + bool(system)
     expected["<|system|>"] = int(bool(system))
-    expected["<s>"] = 1 + pictures  # one in front of each piece between the tags, as the published processor has it
+    expected["<s>"] = (
+        1 + pictures
+    )  # one in front of each piece between the tags, as the published processor has it
     assert +control_tokens(model, request.prompt) == +expected
 
 

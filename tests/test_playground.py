@@ -10,6 +10,7 @@ from forms import BLUE, LONG, RED, find, find_all, live_widgets, png, text_of, u
 from server import send, serve
 
 import phi3v_helpers as p3v
+from phi3v_helpers.images import addresses
 from phi3v_helpers.widgets import markup, parts
 from phi3v_helpers.widgets.playground import READY
 
@@ -31,6 +32,13 @@ def captions(form):
 
 
 # --- pictures ---
+
+
+@pytest.fixture
+def on_the_internet(monkeypatch):
+    """Servers on this machine count as public ones, which forms alone fetch from."""
+    monkeypatch.setattr(addresses, "is_public", lambda address: True)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 def test_pictures_stand_in_order_with_size_and_tokens(model, kind):
@@ -79,7 +87,7 @@ def test_no_card_is_left_behind(model, kind):
     assert len(find_all(form, "card")) == 1 and live_widgets() == before
 
 
-def test_a_path_and_an_address(model, tmp_path):
+def test_a_path_and_an_address(model, tmp_path, on_the_internet):
     path = tmp_path / "red.png"
     path.write_bytes(RED)
     form = form_with(model)
@@ -117,7 +125,7 @@ def test_a_wrong_path_is_told_in_place(model, typed, words):
     assert len(find_all(form, "card")) == 1 and find(form, "address").value == typed
 
 
-def test_a_site_that_refuses_is_told_in_place(model):
+def test_a_site_that_refuses_is_told_in_place(model, on_the_internet):
     form = form_with(model, RED)
     with serve(lambda handler: send(handler, b"no", 403)) as site:
         find(form, "address").value = f"{site.url}/x.png"
@@ -126,7 +134,14 @@ def test_a_site_that_refuses_is_told_in_place(model):
     assert len(find_all(form, "card")) == 1
 
 
-def test_a_slow_site_keeps_no_button_waiting(model):
+def test_an_address_on_this_machine_is_refused_in_place(model):
+    form = form_with(model, RED)
+    find(form, "address").value = "http://127.0.0.1:8888/x.png"
+    find(form, "add").click()
+    until(lambda: "allow_private=True" in find(form, "trouble").value)
+
+
+def test_a_slow_site_keeps_no_button_waiting(model, on_the_internet):
     form, go_on = form_with(model, RED), threading.Event()
     with serve(lambda handler: go_on.wait(20) and send(handler, BLUE)) as site:
         find(form, "address").value = f"{site.url}/x.png"

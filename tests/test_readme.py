@@ -95,3 +95,15 @@ def test_size_of_the_tiny_model():
     files = (ROOT / "phi3v_helpers" / "tiny").glob("*")
     assert "less than 16 MB" in TEXT
     assert sum(file.stat().st_size for file in files) < 16e6
+
+
+def test_the_tests_that_the_promises_name_are_there():
+    text = (ROOT / "tests/README.md").read_text(encoding="utf-8")
+    file, missing = None, []
+    for name, test in re.findall(r"`(?:(test_\w+\.py)?(?:::(test_\w+))?)`", text):
+        file = name or file
+        source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        if test and f"def {test}(" not in source:
+            missing.append(f"{file}::{test}")
+    assert missing == []
+    assert text.count("::test_") > 40
