@@ -4,6 +4,7 @@
 """
 
 import importlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +28,13 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Gpu:
-    """One CUDA GPU. capability: (major, minor). free: bytes that are free now."""
+    """One CUDA GPU. capability: (major, minor). free: bytes that are free now. usable: by the PyTorch that is here."""
 
     index: int
     name: str
     capability: tuple
     free: int
+    usable: bool = True
 
 
 def find_gpus():
@@ -40,9 +42,24 @@ def find_gpus():
     gpus = []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
-        free, _ = torch.cuda.mem_get_info(index)
-        gpus.append(Gpu(index, properties.name, (properties.major, properties.minor), free))
+        capability = properties.major, properties.minor
+        usable = torch.version.hip is not None or is_built_for(capability, torch.cuda.get_arch_list())
+        # Nothing else is asked of one that cannot be used: that would fail deep inside.
+        free = torch.cuda.mem_get_info(index)[0] if usable else 0
+        gpus.append(Gpu(index, properties.name, capability, free, usable))
     return sorted(gpus, key=lambda gpu: -gpu.free)
+
+
+def is_built_for(capability, architectures):
+    """Whether a PyTorch built for these architectures ("sm_80", "compute_90") runs on a GPU of (major, minor)."""
+    for name in architectures:
+        kind, digits = re.match(r"(\D+)_(\d+)", name).groups()
+        built = int(digits[:-1]), int(digits[-1])
+        if kind == "sm" and built[0] == capability[0] and built <= capability:
+            return True
+        if kind == "compute" and built <= capability:  # code that the driver finishes for newer GPUs
+            return True
+    return False
 
 
 def free_memory(device):
@@ -74,8 +91,8 @@ def choose_device(wanted, gpus):
     Raises LoadError where the machine does not have what was asked for.
     """
     if wanted == "auto":
-        if gpus:
-            return torch.device("cuda", gpus[0].index)
+        if any(gpu.usable for gpu in gpus):
+            return torch.device("cuda", next(gpu.index for gpu in gpus if gpu.usable))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(wanted)
@@ -102,7 +119,15 @@ def _cuda(device, gpus):
     index = gpus[0].index if device.index is None else device.index
     if index not in [gpu.index for gpu in gpus]:
         raise LoadError(
-            f"device is {str(device)!r}, but there are {len(gpus)} GPUs.", "Count them from cuda:0."
+            f"device is {str(device)!r}, but the GPUs here are {', '.join(f'cuda:{gpu.index}' for gpu in gpus)}.",
+            "Give one of them.",
+        )
+    gpu = next(gpu for gpu in gpus if gpu.index == index)
+    if not gpu.usable:
+        raise LoadError(
+            f"{gpu.name} has the compute capability {gpu.capability[0]}.{gpu.capability[1]}, for which this PyTorch "
+            f"({torch.__version__}) was not built.",
+            'Install a build of PyTorch that has it, or leave device="auto".',
         )
     return torch.device("cuda", index)
 

@@ -13,6 +13,7 @@ from .estimates import of_prompt
 from .memory_use import size
 from .prompts import IMAGE_TAG
 
+FULL = "out of memory|allocate memory|ALLOC_FAILED"  # as CUDA, the CPU and CUDA's libraries say it
 FEWER_CROPS = (12, 9, 6, 4, 2, 1)
 CLEARLY_LESS = 0.8
 SHORTEST = 32  # tokens of an answer that is worth advising
@@ -43,7 +44,7 @@ def advice_for_memory(vision=None, request=None):
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or re.search("out of memory|allocate memory", str(error))):
+        if not (isinstance(error, MemoryError) or re.search(FULL, str(error))):
             raise
         traceback.clear_frames(
             error.__traceback__
@@ -52,6 +53,8 @@ def advice_for_memory(vision=None, request=None):
             vision.engine.kept.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()
         raise Phi3VError(
             "The memory of the device is full.",
             advice(vision, request) if request else _advice([]),

@@ -131,7 +131,8 @@ def choose_model(device, gpus):
     known = KNOWN[AUTO_MODEL]
     wanted, device = device, choose_device(device, gpus)
     if device.type != "cuda":
-        return "tiny", "no CUDA GPU" if wanted == "auto" else f"device is {device.type}"
+        why = f"this PyTorch was not built for {gpus[0].name}" if gpus else "no CUDA GPU"
+        return "tiny", why if wanted == "auto" else f"device is {device.type}"
     if any(vision.name == known.repo and vision.device == device for vision in _loaded.values()):
         return AUTO_MODEL, "loaded before"
     gpu = next(gpu for gpu in gpus if gpu.index == device.index)

@@ -29,7 +29,7 @@ def show(*pictures, width=320, alt=None):
     texts = [alt] if isinstance(alt, str) else alt or [_text(picture) for picture in pictures]
     if len(texts) != len(pictures):
         raise ImageError(
-            f"There are {len(pictures)} pictures and {len(texts)} texts in alt.",
+            f"The number of pictures is {len(pictures)}, that of the texts in alt {len(texts)}.",
             "Give one text for each picture.",
         )
     return HTML(" ".join(_img(picture, width, text) for picture, text in zip(pictures, texts)))

@@ -81,7 +81,7 @@ def test_a_page_that_is_not_there(numbers):
 
 @pytest.mark.parametrize("numbers", ["1", "all", 1.5, [1.0], [None], {"a": 1}])
 def test_numbers_that_are_none(numbers):
-    with helpful(ImageError, "numbers of pages"):
+    with helpful(ImageError, "numbers is"):
         pages(pdf(1), numbers)
 
 

@@ -19,7 +19,7 @@ from server import serve
 
 import phi3v_helpers as p3v
 from phi3v_helpers import loading, weights
-from phi3v_helpers.devices import Gpu, choose_attention, choose_device, choose_dtype, find_gpus
+from phi3v_helpers.devices import Gpu, choose_attention, choose_device, choose_dtype, find_gpus, is_built_for
 from phi3v_helpers.errors import LoadError
 from phi3v_helpers.loading import choose_model
 from phi3v_helpers.weights import KNOWN, TINY_NAME, find_weights, known_model
@@ -71,7 +71,7 @@ def test_no_such_device(device, words):
 
 
 def test_no_such_gpu():
-    with helpful(LoadError, "'cuda:3'", "1 GPU"):
+    with helpful(LoadError, "'cuda:3'", "GPUs here are cuda:0"):
         choose_device("cuda:3", [A100])
 
 
@@ -256,6 +256,22 @@ def test_sharded_weights(folder):
     (folder / "model-2.safetensors").unlink()
     with helpful(LoadError, "model-2.safetensors"):
         p3v.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("capability", "usable"),
+    [((7, 5), True), ((8, 9), True), ((5, 0), False), ((7, 0), False), ((12, 1), True)],
+)
+def test_what_pytorch_was_built_for(capability, usable):
+    assert is_built_for(capability, ["sm_75", "sm_80", "sm_86", "sm_90a", "compute_90"]) == usable
+
+
+def test_an_old_gpu_is_told_and_not_taken_by_itself():
+    old, new = Gpu(0, "Tesla M60", (5, 2), 0, usable=False), Gpu(1, "NVIDIA A100", (8, 0), 9e9)
+    assert choose_device("auto", [new, old]) == torch.device("cuda", 1)
+    assert choose_device("auto", [old]).type != "cuda"
+    with helpful(LoadError, "Tesla M60", "5.2", "not built"):
+        choose_device("cuda:0", [new, old])
 
 
 @pytest.mark.parametrize(

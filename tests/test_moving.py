@@ -199,7 +199,7 @@ def test_nothing_that_moves():
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, None, "3", 10**9])
 def test_a_number_of_frames_that_is_none(n):
-    with helpful(ImageError, "n is no number of frames"):
+    with helpful(ImageError, "n is ", "number of frames"):
         frames(animations()["GIF animated"].data, n)
 
 

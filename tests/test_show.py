@@ -31,7 +31,7 @@ def test_pictures_of_your_own_and_text_that_is_no_markup():
 
 
 def test_texts_must_fit_the_pictures():
-    with pytest.raises(p3v.ImageError, match="2 pictures and 1 texts"):
+    with pytest.raises(p3v.ImageError, match="pictures is 2, that of the texts in alt 1"):
         p3v.show("shapes_1", "shapes_2", alt=["one"])
     with pytest.raises(p3v.ImageError):
         p3v.show("no-such-file.png")

@@ -130,7 +130,7 @@ def _numbers(numbers, count):
         wanted = [operator.index(number) for number in numbers]
     except TypeError as error:
         raise ImageError(
-            f"{str(numbers)[:60]!r} are no numbers of pages.", "Give one number or a list of them, from 1 on."
+            f"numbers is {str(numbers)[:60]!r}.", "Give the number of one page or a list of them, from 1 on."
         ) from error
     for number in wanted:
         if not 1 <= number <= count:

@@ -43,12 +43,12 @@ def frames(source, n=8, *, timeout=fetching.TIMEOUT, max_bytes=fetching.MAX_BYTE
 
 def _number(n):
     try:
-        n = operator.index(n)
+        count = operator.index(n)
     except TypeError:
-        n = 0
-    if not 1 <= n <= MAX_FRAMES:
-        raise ImageError("n is no number of frames.", f"Give a whole number from 1 to {MAX_FRAMES}.")
-    return n
+        count = 0
+    if not 1 <= count <= MAX_FRAMES:
+        raise ImageError(f"n is {n!r:.60}.", f"Give a number of frames, from 1 to {MAX_FRAMES}.")
+    return count
 
 
 def _video(file, what, kind, n):
