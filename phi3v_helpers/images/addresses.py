@@ -105,7 +105,7 @@ def is_public(address):
 def private(host):
     return ImageError(
         f"{host} is on this machine or in a private network, not on the public internet.",
-        "If you trust it and mean it, say load_image(address, allow_private=True).",
+        "If you trust it and mean it, say load_image(address, allow_private=True), or phi3v ask --allow-private.",
     )
 
 
