@@ -17,6 +17,7 @@ _HOME = {
     "Phi3Vision": "vision",
     "Answer": "answers",
     "Chat": "chat",
+    "Found": "data.objects",
     "memory": "memory_use",
     "estimate": "estimates",
     "build_prompt": "prompts",

@@ -77,8 +77,8 @@ class Engine:
         return Inputs(ids, [features[tag - 1] for tag in tags], signature)
 
     @torch.inference_mode()
-    def write(self, inputs, max_new_tokens, stopping=(), streamer=None, **sampling):
-        """The answer to one prompt. sampling: as for `generate`. Returns Written."""
+    def write(self, inputs, max_new_tokens, stopping=(), streamer=None, constraint=None, **sampling):
+        """The answer to one prompt. constraint: a LogitsProcessor. sampling: as for `generate`. Returns Written."""
         guesses = "prompt_lookup_num_tokens" in sampling
         is_fixed = self.compiled and max_new_tokens >= LONG and not guesses
         if guesses:  # transformers would read the whole prompt once more, behind what is in the cache
@@ -88,7 +88,13 @@ class Engine:
         else:
             cache, reused = self.kept.beginning(inputs.signature, self._rotated_alike(len(inputs.ids)))
         output = self._generate(
-            [inputs], max_new_tokens, stopping, streamer=streamer, past_key_values=cache, **sampling
+            [inputs],
+            max_new_tokens,
+            stopping,
+            constraint,
+            streamer=streamer,
+            past_key_values=cache,
+            **sampling,
         )
         new = output.sequences[0, len(inputs.ids) :].tolist()
         if not is_fixed:
@@ -132,7 +138,7 @@ class Engine:
         self.kept.keep_text(signature, cache)
         return cache
 
-    def _generate(self, batch, max_new_tokens, stopping, **options):
+    def _generate(self, batch, max_new_tokens, stopping, constraint=None, **options):
         longest = max(len(inputs.ids) for inputs in batch)
         pad, device = self.ends[-1], self.model.device
         ids = torch.tensor(
@@ -146,7 +152,9 @@ class Engine:
             max_new_tokens=max_new_tokens,
             eos_token_id=self.ends,
             pad_token_id=pad,
-            logits_processor=LogitsProcessorList([NoPictures(self.processor.image_token_id)]),
+            logits_processor=LogitsProcessorList(
+                [NoPictures(self.processor.image_token_id), *filter(None, [constraint])]
+            ),
             stopping_criteria=StoppingCriteriaList(stopping),
             return_dict_in_generate=True,
             **options,

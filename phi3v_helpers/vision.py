@@ -10,6 +10,7 @@ import torch
 from .answers import Answer, TokenCount
 from .batches import in_batches
 from .chat import Chat
+from .data import documents, fields, objects, tables, text
 from .engine import Engine
 from .errors import PromptError
 from .estimates import grid_of
@@ -68,6 +69,11 @@ class Phi3Vision:
         return self.model.dtype
 
     @property
+    def quantize(self):
+        """ "8bit", "4bit", or None: see `load`."""
+        return getattr(self.model, "quantize", None)
+
+    @property
     def attention(self):
         """The name that transformers has for it: "eager", "sdpa" or "flash_attention_2"."""
         return self.model.config._attn_implementation
@@ -124,6 +130,77 @@ class Phi3Vision:
         history, image_counts: of an earlier Chat, to go on with it.
         """
         return Chat(self, images, system, history, image_counts)
+
+    def read_text(self, image, **options):
+        """The text in a picture and nothing else, in reading order: an Answer, "" where there is none.
+
+        image: as in `load_image`. options: as in `ask`, but not raw and look_up; max_new_tokens is 1,000.
+        The text ends where the model puts a line that begins with three backticks. Longer than max_new_tokens it is
+        cut, and `finished` of the Answer is False.
+        Raises what `ask` raises.
+        """
+        return text.read_text(self, image, options)
+
+    def read_table(self, image, *, numbers=True, **options):
+        """The table in a picture, or the values of a chart: a pandas.DataFrame, empty where there is none.
+
+        image: as in `load_image`.
+        numbers: columns of nothing but numbers, such as -1,234.5, become int64 or float64, with NaN for empty cells;
+            "12 %", "$5", "007" and "1.234,5" stay text, and all cells where this is False.
+        options: as in `ask`, but not raw and look_up; max_new_tokens is 1,000.
+        Tables have up to 12 columns and 100 rows, cells up to 100 characters. Names of columns that come again or are
+        empty get a number. `attrs["model"]` is the name of the model.
+        Needs `pip install "phi3v-helpers[data]"`.
+        Raises what `ask` raises. Phi3VError: longer than max_new_tokens, or a package is absent.
+        """
+        return tables.read_table(self, image, numbers, options)
+
+    def extract(self, images, schema, **options):
+        """Fill in a schema from a picture, or from several together; what comes back always fits it.
+
+        images: one source or a list of sources, each as in `load_image`.
+        schema: a class that is a pydantic.BaseModel, or a JSON schema as a dict.
+        options: as in `ask`, but not raw and look_up; max_new_tokens is 1,000.
+        Returns an instance of the class; for a dict plain Python data.
+        What a picture does not show is null where the schema allows null, and left out where the schema does not
+        require it; so make fields optional, or the model has to write something. Descriptions of fields are in the
+        prompt. The schema's own limits hold. Where it has none, a string has up to 200 characters, an array or a dict
+        100 items, a number 9 decimals and an absolute value up to 10**15, and what is within itself goes 4 levels
+        deep. Objects have no properties but those named, in that order. Not supported in a dict: allOf of several,
+        not, if, uniqueItems, contains, patterns that look around, and anyOf, $ref or enum with other rules beside
+        them.
+        Needs `pip install "phi3v-helpers[data]"`.
+        Raises what `ask` raises. PromptError: the schema is wrong or not supported. Phi3VError: longer than
+        max_new_tokens; a package is absent; a validator of the class refuses the data, which is `value` of the error.
+        """
+        return fields.extract(self, images, schema, options)
+
+    def find_objects(self, image, **options):
+        """What is in a picture: a list of Found, each with what, colour and where, str (the latter two may be None).
+
+        `counts()` of the list is a dict {(colour, what): number}. image: as in `load_image`.
+        options: as in `ask`, but not raw and look_up; max_new_tokens is 1,000.
+        At most 100 objects. `where` is in words: Phi-3-vision was not trained on any format for boxes, so there are
+        none here.
+        Needs `pip install "phi3v-helpers[data]"`.
+        Raises what `ask` raises. Phi3VError: longer than max_new_tokens, or a package is absent.
+        """
+        return objects.find_objects(self, image, options)
+
+    def each_page(self, source, method, *arguments, progress=True, **options):
+        """Do the same with every page: `dict(model.each_page("invoices.pdf", "extract", Invoice))`.
+
+        source: a PDF document, a picture, a folder of both, or an iterable of pictures such as `p3v.pages` gives; a
+            path, an address, bytes or a file object.
+        method: "ask", "read_text", "read_table", "extract" or "find_objects".
+        arguments, options: what that method takes besides the picture.
+        progress: show a progress bar.
+        Returns an iterator of (page, result). page: its number, from 1; in a folder the name of the file, with
+        "#page=2" behind it in a document of several; hidden files and folders within it are left out.
+        result: what the method returns, or for a page that fails the Phi3VError; it goes on with the next one.
+        Raises ImageError: nothing can be read there. PromptError: what would be refused for every page.
+        """
+        return documents.each_page(self, source, method, arguments, progress, options)
 
     def count_tokens(self, images, question="", *, system=None, num_crops=None):
         """How many tokens this prompt has: a TokenCount, an int. Nothing is run."""
@@ -204,8 +281,11 @@ class Phi3Vision:
             look_up=bool(look_up),
         )
 
-    def run(self, request, stopped=lambda: False, streamer=None):
-        """Answer a Request. `stopped()` is asked after every token. Returns an Answer; raises Phi3VError."""
+    def run(self, request, stopped=lambda: False, streamer=None, constraint=None):
+        """Answer a Request. `stopped()` is asked after every token. Returns an Answer; raises Phi3VError.
+
+        constraint: a LogitsProcessor for this answer alone, see `data`; None. Not together with look_up.
+        """
         with self._turn(stopped) as mine, advice_for_memory(self, request):
             if not mine:
                 return Answer("", model=self.name, prompt_tokens=0, new_tokens=0, seconds=0.0, finished=False)
@@ -216,7 +296,7 @@ class Phi3Vision:
             encoded, watch = time.perf_counter(), StopWhen(stopped)
             with self._random_numbers(request):
                 written = self.engine.write(
-                    inputs, request.max_new_tokens, [watch], streamer, **_decoding(request)
+                    inputs, request.max_new_tokens, [watch], streamer, constraint, **_decoding(request)
                 )
             ended = time.perf_counter()
             first = watch.first or ended
@@ -334,7 +414,8 @@ class Phi3Vision:
 
     def __repr__(self):
         dtype = str(self.dtype).removeprefix("torch.")
-        return f"Phi3Vision: {self.name} on {self.device}, {dtype}, {self.attention}"
+        how = ", ".join(filter(None, (dtype, self.attention, self.quantize)))
+        return f"Phi3Vision: {self.name} on {self.device}, {how}"
 
 
 def _decoding(request):
