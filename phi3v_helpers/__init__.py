@@ -18,6 +18,7 @@ _HOME = {
     "Answer": "answers",
     "Chat": "chat",
     "Found": "data.objects",
+    "batch": "folders",
     "memory": "memory_use",
     "estimate": "estimates",
     "build_prompt": "prompts",

@@ -76,11 +76,12 @@ def estimate(
     device="auto",
     dtype="auto",
     attention="auto",
+    quantize=None,
 ):
     """What a question would need, before the model is loaded or asked. Nothing is downloaded or computed.
 
     model: a Phi3Vision, or what `load` takes. images, question, system, num_crops, max_new_tokens: as in
-    `Phi3Vision.ask`. device, dtype, attention: as in `load`, of a model that is not loaded.
+    `Phi3Vision.ask`. device, dtype, attention, quantize: as in `load`, of a model that is not loaded.
     Returns an Estimate. Raises ImageError, PromptError, LoadError.
     """
     from .vision import Phi3Vision
@@ -89,13 +90,13 @@ def estimate(
     prompt = build_prompt(question, len(images), system)
     if isinstance(model, Phi3Vision):
         return of_prompt(model, prompt, images, model.crops(num_crops, images), max_new_tokens)
-    return _not_loaded(model, prompt, images, num_crops, max_new_tokens, (device, dtype, attention))
+    return _not_loaded(model, prompt, images, num_crops, max_new_tokens, (device, dtype, attention, quantize))
 
 
 def of_prompt(vision, prompt, images, num_crops, answer_tokens):
     """The Estimate of a whole prompt with PIL images, for a Phi3Vision."""
     config, device = vision.model.config, vision.device
-    footprint = Footprint(config, device.type, vision.dtype.itemsize, vision.attention)
+    footprint = Footprint(config, device.type, vision.dtype.itemsize, vision.attention, vision.quantize)
     weights, _ = vision.memory(0)
     processor = vision.processor
     about = _Model(vision.name, footprint, weights, device, processor.image_processor, vision.tokenizer, True)
@@ -118,9 +119,9 @@ class _Model:
 def _not_loaded(name, prompt, images, num_crops, answer_tokens, how):
     from .loading import decide, look_at  # which import this module
 
-    name, _, (device, dtype, attention) = decide(name, *how)
+    name, _, (device, dtype, attention, quantize) = decide(name, *how)
     config, image_processor, tokenizer, title = look_at(name)
-    footprint = Footprint(config, device.type, dtype.itemsize, attention)
+    footprint = Footprint(config, device.type, dtype.itemsize, attention, quantize)
     if num_crops is None and name != "tiny":
         num_crops = 4 if len(images) > 1 else 16
     about = _Model(title, footprint, footprint.weights, device, image_processor, tokenizer, False)

@@ -7,6 +7,7 @@ processes really needed.
 
 import functools
 import json
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ import torch
 from .model import Phi3VConfig, Phi3VForCausalLM
 from .model.cache import ROOM
 from .model.modeling import CROPS_AT_ONCE, CROPS_AT_ONCE_ELSEWHERE
+from .quantize import nbytes, shapes
 
 FLOAT32 = 4  # bytes
 # The C library keeps freed memory for the next layer (see `model/cpu.py`), and it lies in pieces. Measured with glibc.
@@ -24,17 +26,22 @@ HOLES_AT_LEAST = 12 * 10**6  # bytes
 @dataclass(frozen=True)
 class Footprint:
     """config: Phi3VConfig. device: its type, such as "cpu". itemsize: bytes of a number. attention: as transformers
-    calls it."""
+    calls it. quantize: None, "8bit" or "4bit"."""
 
     config: Phi3VConfig
     device: str
     itemsize: int
     attention: str = "sdpa"
+    quantize: str | None = None
 
     @property
     def weights(self):
         """Bytes of all parameters."""
-        return _parameters(self.config.to_json_string(use_diff=False)) * self.itemsize
+        count = _parameters(self.config.to_json_string(use_diff=False))
+        if self.quantize is None:
+            return count * self.itemsize
+        small, numbers = nbytes(self.config, self.quantize, self.device)
+        return small + (count - numbers) * self.itemsize
 
     def image_tokens(self, rows, columns):
         """Tokens of a picture of so many crops."""
@@ -75,6 +82,8 @@ class Footprint:
         norm = 2 * config.hidden_size * item + 2 * config.hidden_size * FLOAT32
         attention = 8 * config.hidden_size * item
         scores = self._scores(tokens, config.num_attention_heads)
+        # A matrix of 8 bits is multiplied as bfloat16, for which all of it is made.
+        scores += 2 * max(map(math.prod, shapes(config))) if self.quantize == "8bit" else 0
         return tokens * max(mlp, norm, attention) + scores + 2 * tokens * config.hidden_size * item
 
     def _encoding(self, rows, columns):

@@ -10,8 +10,10 @@ import torch
 
 from .errors import Phi3VError
 from .estimates import of_prompt
+from .footprint import Footprint
 from .memory_use import size
 from .prompts import IMAGE_TAG
+from .quantize import KINDS
 
 FULL = "out of memory|allocate memory|ALLOC_FAILED"  # as CUDA, the CPU and CUDA's libraries say it
 FEWER_CROPS = (12, 9, 6, 4, 2, 1)
@@ -78,7 +80,22 @@ def advice(vision, request):
     most = CLEARLY_LESS * _estimate(vision, request).needed
     fitting = [words for words, change in changes if _fits(vision, replace(request, **change), most)]
     crops = [words for words in fitting if words.startswith("num_crops")][:1]  # the most of them
-    return _advice(crops + [words for words in fitting if not words.startswith("num_crops")])
+    rest = [words for words in fitting if not words.startswith("num_crops")]
+    return _advice(crops + rest + _smaller_weights(vision, request, most))
+
+
+def _smaller_weights(vision, request, most):
+    """In words, what `load` can be given so that this question fits; a list of none or one."""
+    if vision.quantize or vision.device.type not in ("cpu", "cuda"):
+        return []
+    now, weights = _estimate(vision, request), vision.memory(0)[0]
+    for kind in KINDS:
+        small = Footprint(
+            vision.model.config, now.device.partition(":")[0], vision.dtype.itemsize, quantize=kind
+        )
+        if now.needed - (weights - small.weights) <= min(most, _with_swap(now)):
+            return [f'loading with quantize="{kind}"']
+    return []
 
 
 def _advice(fitting):

@@ -4,6 +4,7 @@ import os
 import threading
 import weakref
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import torch
@@ -17,6 +18,7 @@ from .footprint import Footprint
 from .full_memory import advice_for_memory
 from .memory_use import size
 from .model import Phi3VConfig, Phi3VForCausalLM, Phi3VImageProcessor, Phi3VProcessor
+from .quantize import KINDS, check, check_sizes, quantize_on_cpu, settings_for_cuda
 from .vision import Phi3Vision
 from .weights import KNOWN, at_hand, find_here, find_weights, known_model, obstacle_to_download
 
@@ -26,7 +28,7 @@ ROOM = 2 * GB  # beside the weights: pictures, keys and values
 PUBLISHED = {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096}
 
 _loading = threading.Lock()  # transformers changes settings of the process while it loads
-_loaded = weakref.WeakValueDictionary()  # (folder, device, dtype, attention) -> Phi3Vision in use
+_loaded = weakref.WeakValueDictionary()  # (folder, device, dtype, attention, quantize) -> Phi3Vision in use
 
 
 def load(
@@ -38,11 +40,16 @@ def load(
     revision=None,
     compile=False,
     keep_bytes=None,
+    quantize=None,
+    adapter=None,
+    name=None,
+    api_key=None,
     verbose=True,
 ):
     """Load a model.
 
-    model: "auto", "tiny", "phi-3-vision", "phi-3.5-vision", an id of the Hugging Face Hub, or a folder.
+    model: "auto", "tiny", "phi-3-vision", "phi-3.5-vision", an id of the Hugging Face Hub, a folder, or the address of
+        a server with OpenAI's API, such as "http://127.0.0.1:8000/v1", see `phi3v_helpers.remote`.
         "auto" is Phi-3-vision where a CUDA GPU has room and the weights can be had, else the tiny model.
         The environment variable PHI3V_MODEL, where set, says what "auto" is instead.
     device: "auto", "cpu", "cuda", "cuda:1", "mps". dtype: "auto", "float32", "bfloat16", "float16".
@@ -54,9 +61,24 @@ def load(
         GPU. The first one takes a minute longer, and what was read before is read again: not for chats.
     keep_bytes: int, the most memory for what need not be computed again at the next question, see `p3v.memory`; 0 keeps
         nothing. None is an eighth of the memory that is free on the device, 4 GB at most.
+    quantize: "8bit" or "4bit" holds the decoder's weights in a half or a quarter of the memory, with answers that may
+        differ; None. Computes in bfloat16 where a dtype is not given. On a CUDA GPU it takes bitsandbytes:
+        `pip install "phi3v-helpers[quantize]"`. See `phi3v_helpers.quantize`.
+    adapter: a folder that `p3v.tune` wrote, for this model; None. Needs `pip install "phi3v-helpers[tune]"`.
+    name, api_key: of a server's model, and for it; None takes the only one there is, and PHI3V_API_KEY.
     verbose: print one line that says which model was taken, and show progress bars.
     Returns a Phi3Vision. Raises LoadError.
     """
+    address = address_of(
+        model,
+        name,
+        api_key,
+        local=(device, dtype, attention, revision, compile, keep_bytes, quantize, adapter),
+    )
+    if address:
+        from .remote import connect
+
+        return connect(address, name, api_key, num_crops, verbose=verbose)
     if keep_bytes is not None and (not isinstance(keep_bytes, int) or keep_bytes < 0):
         raise LoadError(f"keep_bytes is {keep_bytes!r}.", "Give a number of bytes, 0 or more, or None.")
     options = {
@@ -67,15 +89,17 @@ def load(
         "revision": revision,
         "compile": compile or None,
         "keep_bytes": keep_bytes,
+        "quantize": quantize,
+        "adapter": None if adapter is None else os.fspath(adapter),
     }
-    model, reason, how = decide(model, device, dtype, attention)
+    model, reason, how = decide(model, device, dtype, attention, quantize)
     tiny = model == "tiny"
     with _loading, progress_bars(verbose and not tiny), advice_for_memory():
         known = known_model(model) if isinstance(model, str) else None
         if known and not at_hand(known):  # before gigabytes are fetched in vain
-            check_room(known.size // 2 * how[1].itemsize, how[0], how[1])
+            check_room(Phi3VConfig(**PUBLISHED), *how)
         folder, name = find_weights(model, revision)  # last, as it may download gigabytes
-        vision = _load(folder, name, how, num_crops)
+        vision = _load(folder, name, how, num_crops, adapter)
     vision.engine.compiled = bool(compile)
     if keep_bytes is not None:
         vision.engine.kept.budget = keep_bytes
@@ -85,18 +109,37 @@ def load(
     return vision
 
 
-def decide(model, device, dtype, attention):
-    """What the arguments of `load` mean here: (model, reason in a few words, (device, dtype, attention))."""
+def address_of(model, name, api_key, local):
+    """The http(s) address that `load` was given, or PHI3V_MODEL for "auto"; None. Raises LoadError."""
+    where = os.environ.get("PHI3V_MODEL", "auto") if model == "auto" else model
+    if not (isinstance(where, str) and where.lower().startswith(("http://", "https://"))):
+        if name is not None or api_key is not None:
+            raise LoadError("name and api_key are for a model on a server.", "Leave them out.")
+        return None
+    if local != ("auto", "auto", "auto", None, False, None, None, None):
+        raise LoadError(
+            "device, dtype, attention, revision, compile, keep_bytes, quantize and adapter are for a model on this "
+            "machine.",
+            "Leave them out, and tell the server when it is started.",
+        )
+    return where
+
+
+def decide(model, device, dtype, attention, quantize=None):
+    """What the arguments of `load` mean here: (model, reason in a few words, (device, dtype, attention, quantize))."""
     reason = "as asked for"
     if model == "auto" and os.environ.get("PHI3V_MODEL"):
         model, reason = os.environ["PHI3V_MODEL"], "as PHI3V_MODEL says"
     device = "cpu" if model == "tiny" and device == "auto" else device
     gpus = [] if str(device) == "cpu" else find_gpus()  # which takes a while
     if model == "auto":
-        model, reason = choose_model(device, gpus)
+        model, reason = choose_model(device, gpus, quantize)
     device = choose_device("cpu" if model == "tiny" and device == "auto" else device, gpus)
+    if quantize and dtype == "auto" and device.type == "cpu":
+        dtype = "bfloat16"  # in which its layers compute anyway
     dtype = choose_dtype(dtype, device, gpus)
-    return model, reason, (device, dtype, choose_attention(attention, device, dtype, gpus))
+    check(quantize, device, dtype)
+    return model, reason, (device, dtype, choose_attention(attention, device, dtype, gpus), quantize)
 
 
 def look_at(name):
@@ -113,8 +156,12 @@ def look_at(name):
     raise LoadError(f"{title} is not on this machine.", "Load it once, which downloads it, or give a folder.")
 
 
-def _load(folder, name, how, num_crops):
-    """A Phi3Vision of the files in a folder. how: (device, dtype, attention)."""
+def _load(folder, name, how, num_crops, adapter):
+    """A Phi3Vision of the files in a folder. how: (device, dtype, attention, quantize)."""
+    if adapter is not None:
+        return Phi3Vision(
+            *read(folder, *how, adapter), f"{name} with {Path(adapter).resolve().name}", num_crops
+        )
     if name not in [known.repo for known in KNOWN.values()]:  # files in other places may change
         return Phi3Vision(*read(folder, *how), name, num_crops)
     # A cell that is run again must not put a second copy of a big model beside the first.
@@ -126,7 +173,7 @@ def _load(folder, name, how, num_crops):
     return vision
 
 
-def choose_model(device, gpus):
+def choose_model(device, gpus, quantize=None):
     """What "auto" means on this machine: (short name, reason in a few words)."""
     known = KNOWN[AUTO_MODEL]
     wanted, device = device, choose_device(device, gpus)
@@ -136,9 +183,13 @@ def choose_model(device, gpus):
     if any(vision.name == known.repo and vision.device == device for vision in _loaded.values()):
         return AUTO_MODEL, "loaded before"
     gpu = next(gpu for gpu in gpus if gpu.index == device.index)
-    if gpu.free < known.size + ROOM:
-        need = (known.size + ROOM) / GB
-        return "tiny", f"{gpu.name} has {gpu.free / GB:.1f} GB free, Phi-3-vision needs {need:.1f}"
+    published = Phi3VConfig(**PUBLISHED)
+    needs = {kind: Footprint(published, "cuda", 2, quantize=kind).weights + ROOM for kind in (None, *KINDS)}
+    need = needs.get(quantize, needs[None])
+    if gpu.free < need:
+        less = next((kind for kind in KINDS if needs[kind] <= gpu.free and quantize is None), None)
+        hint = f', or {needs[less] / GB:.1f} with quantize="{less}"' if less else ""
+        return "tiny", f"{gpu.name} has {gpu.free / GB:.1f} GB free, Phi-3-vision needs {need / GB:.1f}{hint}"
     if not at_hand(known):
         obstacle = obstacle_to_download(known)
         if obstacle:
@@ -146,18 +197,29 @@ def choose_model(device, gpus):
     return AUTO_MODEL, f"{gpu.name} has {gpu.free / GB:.1f} GB free"
 
 
-def read(folder, device, dtype, attention):
+def read(folder, device, dtype, attention, quantize=None, adapter=None):
     """The files of a folder -> (Phi3VForCausalLM on `device`, Phi3VProcessor). Raises LoadError."""
+    if adapter is not None:
+        from .tuning.adapters import attach, look_at_adapter
+
+        look_at_adapter(adapter)  # before gigabytes are read in vain
     processor = read_processor(folder)
     # With accelerate the weights go straight to the device, without a copy in the computer's own memory.
     straight = {"device_map": {"": device}} if transformers.utils.is_accelerate_available() else {}
+    on_cpu = quantize and device.type == "cpu"
+    if quantize and not on_cpu:
+        straight["quantization_config"] = settings_for_cuda(quantize, dtype)
     with _damage_explained(folder):
         config = Phi3VConfig.from_pretrained(folder)
-        check_room(Footprint(config, device.type, dtype.itemsize).weights, device, dtype)
+        check_room(config, device, dtype, attention, quantize)
+        if on_cpu:
+            check_sizes(config, quantize)
         model, report = Phi3VForCausalLM.from_pretrained(
             folder,
             config=config,
-            dtype=dtype,
+            dtype="auto"
+            if on_cpu
+            else dtype,  # as it is in the file, where it stays until its layer is exchanged
             attn_implementation=attention,
             output_loading_info=True,
             **straight,
@@ -168,7 +230,14 @@ def read(folder, device, dtype, attention):
             f"The weights in {folder} lack {len(lost)} parts, such as {lost[0]}.",
             "Copy or download them again.",
         )
-    return model.to(device), processor
+    if adapter is not None:
+        model = attach(model, adapter, merge=on_cpu or not quantize)
+    if on_cpu:
+        quantize_on_cpu(model, quantize, dtype)
+    if not quantize:
+        model.to(device)
+    model.quantize = quantize
+    return model, processor
 
 
 def read_processor(folder):
@@ -192,16 +261,22 @@ def _damage_explained(folder):
         ) from error
 
 
-def check_room(weights, device, dtype):
+def check_room(config, device, dtype, attention=None, quantize=None):
     """Refuse what the device has no memory for, before anything is downloaded or read. Raises LoadError."""
+    weights = Footprint(config, device.type, dtype.itemsize, quantize=quantize).weights
     free = free_memory(device)
     if device.type == "cpu":
         free += psutil.swap_memory().free
     if weights <= free:
         return
     smaller = 'Give dtype="bfloat16", which halves that. ' if dtype == torch.float32 else ""
+    for kind in KINDS if quantize is None and device.type in ("cpu", "cuda") else ():
+        if Footprint(config, device.type, 2, quantize=kind).weights <= free:
+            smaller = f'Give quantize="{kind}", which fits. '
+            break
     raise LoadError(
-        f"The weights need {size(weights)} in {str(dtype).removeprefix('torch.')}, but {device} has {size(free)} free.",
+        f"The weights need {size(weights)} in {quantize or str(dtype).removeprefix('torch.')}, but {device} has "
+        f"{size(free)} free.",
         f'{smaller}End other programs that use it, or take the tiny model: p3v.load("tiny").',
     )
 

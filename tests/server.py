@@ -20,7 +20,7 @@ def serve(answer):
             except (BrokenPipeError, ConnectionResetError):
                 pass  # the client had enough
 
-        do_HEAD = do_GET
+        do_HEAD = do_POST = do_GET
 
         def log_message(self, *_):
             pass

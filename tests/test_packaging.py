@@ -44,7 +44,7 @@ def lines_of(name):
 
 
 def test_requirements_are_those_of_the_package_and_its_extras():
-    extras = ("lab", "pdf", "heic", "video", "data", "batch", "test")
+    extras = ("lab", "pdf", "heic", "video", "data", "batch", "serve", "remote", "tune", "test")
     wanted = PROJECT["dependencies"] + [line for extra in extras for line in EXTRAS[extra]]
     assert parsed(lines_of("requirements.txt")) == parsed(wanted)
 
@@ -113,7 +113,7 @@ def test_whatever_the_package_imports_is_required():
     required = set(parsed(PROJECT["dependencies"]))
     required |= set().union(*[brought_along(name) for name in required])
     optional = {"google", "flash_attn"}  # used only where they are found
-    extras = ("widgets", "pdf", "heic", "video", "data", "batch", "ray")
+    extras = ("widgets", "pdf", "heic", "video", "data", "batch", "ray", "serve", "remote", "tune", "quantize")
     optional |= {name for extra in extras for name in parsed(EXTRAS[extra])}
     assert {name.lower() for name in imported_packages(PACKAGE)} - required - optional == set()
     required |= set(parsed(EXTRAS["training"])) | {"training"}

@@ -13,8 +13,11 @@ import traceback
 from .. import __version__
 from ..errors import Phi3VError
 from .ask import add_ask
+from .batch import add_batch
 from .others import add_cache, add_demo, add_doctor
+from .serve import add_serve
 from .terminal import INTERRUPTED, as_a_program, drop_output, flush, tell
+from .tune import add_tune
 
 DONE, ERROR, UNEXPECTED, CLOSED_PIPE = 0, 1, 70, 141
 EXAMPLES = """\
@@ -22,6 +25,7 @@ examples:
   phi3v ask photo.jpg "What is on the table?"
   phi3v ask before.png after.png "What is the difference?"
   curl -s https://example.org/chart.png | phi3v ask - "Which year is the highest?"
+  phi3v serve
   phi3v doctor
 
 exit status: 0 done; 1 not possible, and the message says why; 2 wrong usage; 70 a mistake in phi3v itself;
@@ -83,6 +87,6 @@ def _parser():
     )
     parser.add_argument("--version", action="version", version=f"phi3v-helpers {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_ask, add_doctor, add_demo, add_cache):
+    for add in (add_ask, add_batch, add_serve, add_tune, add_doctor, add_demo, add_cache):
         add(commands)
     return parser

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from ..errors import ImageError, Phi3VError, PromptError
 from ..images import pages
 from ..images.arrays import is_array
-from ..images.documents import _document as opened
+from ..images.documents import open_document
 from ..images.kinds import PDF, kind_of
 from ..images.reading import is_path, read
 from .fields import form_of
@@ -70,7 +70,7 @@ def _of_file(source):
     data, what = read(source)
     if kind_of(data) is not PDF:
         return [(1, _gives(source if is_path(source) else data))]
-    with opened(data, what) as document:
+    with open_document(data, what) as document:
         count = len(document)
     return [(number, lambda number=number: next(pages(data, number))) for number in range(1, count + 1)]
 

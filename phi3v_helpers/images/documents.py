@@ -39,14 +39,14 @@ def pages(
         raise ImageError(f"{what} is no PDF document: it is {kind.name}.", "Give a PDF document.")
     if not isinstance(dpi, (int, float)) or not 0 < dpi < float("inf"):
         raise ImageError(f"dpi is {dpi!r}.", "Give a number of pixels an inch, such as 150.")
-    with _document(data, what) as document:
+    with open_document(data, what) as document:
         wanted = _numbers(numbers, len(document))
     return _drawn(data, what, wanted, dpi)
 
 
 def only_page(data, what):
     """The page of a PDF document of one page: RGB PIL image. Raises ImageError where there are more."""
-    with _document(data, what) as document:
+    with open_document(data, what) as document:
         count = len(document)
         if count != 1:
             raise ImageError(
@@ -58,13 +58,13 @@ def only_page(data, what):
 
 def _drawn(data, what, numbers, dpi):
     for number in numbers:
-        with _document(data, what) as document:
+        with open_document(data, what) as document:
             image = _draw(document, number - 1, dpi, f"Page {number} of it")
         yield image
 
 
 @contextmanager
-def _document(data, what):
+def open_document(data, what):
     """An open document, for one thread at a time; forms are drawn as they are filled in.
 
     Never kept open while pages are handed out: whoever takes them may stop midway, and in another thread.
