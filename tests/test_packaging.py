@@ -113,7 +113,19 @@ def test_whatever_the_package_imports_is_required():
     required = set(parsed(PROJECT["dependencies"]))
     required |= set().union(*[brought_along(name) for name in required])
     optional = {"google", "flash_attn"}  # used only where they are found
-    extras = ("widgets", "pdf", "heic", "video", "data", "batch", "ray", "serve", "remote", "tune", "quantize")
+    extras = (
+        "widgets",
+        "pdf",
+        "heic",
+        "video",
+        "data",
+        "batch",
+        "ray",
+        "serve",
+        "remote",
+        "tune",
+        "quantize",
+    )
     optional |= {name for extra in extras for name in parsed(EXTRAS[extra])}
     assert {name.lower() for name in imported_packages(PACKAGE)} - required - optional == set()
     required |= set(parsed(EXTRAS["training"])) | {"training"}

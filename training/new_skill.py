@@ -4,7 +4,7 @@
     python -m training.new_skill runs/corners                # and trains an adapter; stop and start it as you like
     python -m training.new_skill runs/corners --n 200        # and asks about so many unseen pictures of each skill
 
-A quarter of the examples are new, the others are questions that the model was trained on.
+A fifth of the examples are new, the others are questions that the model was trained on.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ def exact(model, n: int, skills=("corners", *evaluate.SKILLS), seed: int = 1) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--new", type=int, default=300)
-    parser.add_argument("--old", type=int, default=900)
+    parser.add_argument("--new", type=int, default=400)
+    parser.add_argument("--old", type=int, default=1600)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--data", action="store_true", help="only draw")
     parser.add_argument("--n", type=int, default=0, help="ask about so many unseen pictures of each skill")
     args = parser.parse_args()

@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -34,8 +35,7 @@ def new_adapter(model, rank, alpha, name):
     config = peft().LoraConfig(
         r=rank, lora_alpha=alpha, target_modules=list(LAYERS), task_type="CAUSAL_LM", bias="none"
     )
-    with warnings.catch_warnings():  # PEFT asks transformers by names that are going away
-        warnings.simplefilter("ignore", FutureWarning)
+    with _quietly():
         wrapped = peft().get_peft_model(model, config)
     wrapped.peft_config["default"].base_model_name_or_path = name
     return wrapped
@@ -95,8 +95,17 @@ def attach(model, folder, merge):
         target_modules=sorted(modules),
         inference_mode=True,
     )
-    wrapped = peft().PeftModel.from_pretrained(model, Path(folder).expanduser(), config=config)
+    with _quietly():
+        wrapped = peft().PeftModel.from_pretrained(model, Path(folder).expanduser(), config=config)
     return wrapped.merge_and_unload() if merge else wrapped.get_base_model()
+
+
+@contextmanager
+def _quietly():
+    """PEFT asks transformers by names that are going away."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _settings(folder):
