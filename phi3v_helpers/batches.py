@@ -17,7 +17,7 @@ def in_batches(vision, pairs, at_once, progress, options):
     total = len(pairs) if hasattr(pairs, "__len__") else None
     numbered = enumerate(pairs, start=1)
     with tqdm(total=total, unit="answer", disable=not progress) as bar:
-        while window := [_request(vision, *pair, options) for pair in islice(numbered, AHEAD)]:
+        while window := [request_of(vision, *pair, options) for pair in islice(numbered, AHEAD)]:
             answers, given = {}, 0
             for batch in _batches(vision, window, at_once):
                 answers.update(zip(batch, vision.run_many([window[place][0] for place in batch])))
@@ -27,7 +27,7 @@ def in_batches(vision, pairs, at_once, progress, options):
                     given += 1
 
 
-def _request(vision, number, pair, options):
+def request_of(vision, number, pair, options):
     """The Request of a pair, and how many tokens its prompt has."""
     try:
         images, question = pair

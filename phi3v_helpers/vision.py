@@ -10,7 +10,7 @@ import torch
 from .answers import Answer, TokenCount
 from .batches import in_batches
 from .chat import Chat
-from .data import documents, fields, objects, tables, text
+from .data import documents, fields, objects, tables, text, writing
 from .engine import Engine
 from .errors import PromptError
 from .estimates import grid_of
@@ -54,7 +54,7 @@ class Phi3Vision:
         self.tokenizer = processor.tokenizer
         self.name = name
         self.is_tiny = model.num_parameters() < TINY_BELOW
-        self._num_crops = _whole(num_crops, "num_crops") if num_crops is not None else None
+        self._num_crops = whole(num_crops, "num_crops") if num_crops is not None else None
         self.load_options = load_options
         # Whoever uses the model, the tokenizer or what is kept holds it.
         self.lock = lock or threading.Lock()
@@ -121,7 +121,7 @@ class Phi3Vision:
         `seconds` of an Answer is its share of those of its batch.
         Raises, while iterating, what `ask` raises, with the number of the pair.
         """
-        at_once = at_once if at_once is None else _whole(at_once, "at_once")
+        at_once = at_once if at_once is None else whole(at_once, "at_once")
         return in_batches(self, pairs, at_once, progress, options)
 
     def chat(self, images=None, system=None, history=(), image_counts=None):
@@ -275,7 +275,7 @@ class Phi3Vision:
             prompt=prompt,
             images=images,
             num_crops=self.crops(num_crops, images),
-            max_new_tokens=_whole(max_new_tokens, "max_new_tokens"),
+            max_new_tokens=whole(max_new_tokens, "max_new_tokens"),
             temperature=float(temperature),
             seed=seed,
             look_up=bool(look_up),
@@ -330,6 +330,14 @@ class Phi3Vision:
             **about,
         )
 
+    def run_in_form(self, request, form):
+        """As `run`, kept to a form (see `data.schemas`): the Answer, and its JSON as it was written, a str."""
+        return writing.run_in_form(self, request, form)
+
+    def run_fenced(self, request, begun):
+        """As `run`; the answer is begun with the text `begun`, and ends at a line of three backticks."""
+        return writing.run_fenced(self, request, begun)
+
     def run_stream(self, request, stop=None, keep=None):
         """As `run`, in a thread: a Stream. keep: called with the Answer, whole or stopped."""
         return Stream(
@@ -363,7 +371,7 @@ class Phi3Vision:
         None is the processor's own number.
         """
         if given is not None:
-            return _whole(given, "num_crops")
+            return whole(given, "num_crops")
         if self._num_crops is not None or self.is_tiny:
             return self._num_crops
         return 4 if len(images) > 1 else 16
@@ -426,7 +434,8 @@ def _decoding(request):
     return greedy | ({"prompt_lookup_num_tokens": LOOK_UP} if request.look_up else {})
 
 
-def _whole(value, what):
+def whole(value, what):
+    """The value, if it is a whole number of 1 or more. what: its name. Raises PromptError."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise PromptError(f"{what} is {value!r}.", "Give a whole number, 1 or more.")
     return value

@@ -1,5 +1,9 @@
-"""Servers with OpenAI's API for tests: `phi3v serve` as a process, the same in a thread, and a fake one."""
+"""Servers with OpenAI's API for tests: `phi3v serve` as a process, the same in a thread, and a fake one.
 
+And what the openai client asks them.
+"""
+
+import base64
 import json
 import os
 import signal
@@ -10,7 +14,10 @@ import threading
 import time
 from contextlib import contextmanager
 
+import openai
 from server import send, serve
+
+import phi3v_helpers as p3v
 
 SECONDS = 60
 
@@ -114,3 +121,31 @@ def soon(condition, seconds=SECONDS):
             return False
         time.sleep(0.02)
     return True
+
+
+# --- Questions of the openai client -----------------------------------------------------------------
+
+
+def connected(address, key="none"):
+    return openai.OpenAI(base_url=address, api_key=key, max_retries=0, timeout=60)
+
+
+def picture(name):
+    data = base64.b64encode(p3v.samples.path(name).read_bytes()).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+
+
+def words(text):
+    return {"type": "text", "text": text}
+
+
+def user(*parts):
+    return {"role": "user", "content": list(parts) if len(parts) > 1 else parts[0]["text"]}
+
+
+def asked(client, *messages, model="tiny", **options):
+    return client.chat.completions.create(model=model, messages=list(messages), **options)
+
+
+def said(client, *messages, **options):
+    return asked(client, *messages, **options).choices[0].message.content

@@ -74,3 +74,9 @@ def test_the_first_answer_comes_soon():
     started = time.perf_counter()
     run(ask)
     assert time.perf_counter() - started < 12
+
+
+def test_a_public_function_is_never_hidden_by_a_module_of_its_name():
+    """Importing a submodule sets its name in the package, in the place of a function that is called so."""
+    modules = {path.stem for path in Path(p3v.__file__).parent.iterdir()}
+    assert not (modules - set(p3v._MODULES)) & set(p3v.__all__)

@@ -17,7 +17,8 @@ from PIL import Image
 
 NOTEBOOKS = nbtools.notebooks()
 LESSONS = ["00_start_here", "01_image_analysis", "02_ocr", "03_compare_images"]
-LESSONS += ["04_playground", "05_chat", "06_fast_and_small", "13_inside_the_model"]
+LESSONS += ["04_playground", "05_chat", "06_fast_and_small", "11_serve_and_scale", "13_inside_the_model"]
+LESSONS += ["10_small_gpus", "12_fine_tune"]
 
 
 def by_name(path):

@@ -128,7 +128,7 @@ def test_whatever_the_package_imports_is_required():
     )
     optional |= {name for extra in extras for name in parsed(EXTRAS[extra])}
     assert {name.lower() for name in imported_packages(PACKAGE)} - required - optional == set()
-    required |= set(parsed(EXTRAS["training"])) | {"training"}
+    required |= set(parsed(EXTRAS["training"])) | {"training", "benchmarks"}
     assert {name.lower() for name in imported_packages(ROOT / "training")} - required == set()
 
 

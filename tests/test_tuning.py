@@ -1,6 +1,7 @@
 """Adapters: learned from a file of examples, resumed after a kill, loaded again, and refused where they do not fit."""
 
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from phi3v_helpers.tuning.start import split
 from phi3v_helpers.tuning.state import CHECKPOINT, REPORT
 from phi3v_helpers.tuning.steps import rate
 from phi3v_helpers.tuning.talks import IGNORED, encode, read_talks
-from training import new_skill
+from training import evaluate, new_skill
 
 pytest.importorskip("peft")
 WEIGHTS = "adapter_model.safetensors"
@@ -154,7 +155,8 @@ def test_the_learning_rate_rises_and_falls():
 def test_an_adapter_and_its_report(adapter):
     assert {path.name for path in adapter.iterdir()} == {"adapter_config.json", WEIGHTS, REPORT}
     report = json.loads((adapter / REPORT).read_text())
-    assert report["steps"] == 6 and sum(asked for _, asked in report["after"].values()) == 4
+    assert len(report["losses"]) == 6 and report["losses"][-1] < report["losses"][0]
+    assert sum(asked for _, asked in report["after"].values()) == 4
 
 
 def test_the_adapter_changes_the_answers_and_the_base_stays(adapter):
@@ -180,6 +182,12 @@ def test_a_finished_run_is_not_run_again(adapter, data, capsys):
     assert "6 steps" in repr(told) and (adapter / WEIGHTS).stat().st_mtime_ns == before
     with helpful(Phi3VError, "another rank (16, now 8)"):
         tune(data, adapter, random_folder(), epochs=2, batch=4, validation=0.25, rank=8, verbose=False)
+
+
+def test_a_damaged_report_is_told(copy, data):
+    (copy / REPORT).write_text('{"settings": {}, "before": {}}')
+    with helpful(Phi3VError, "tuning.json cannot be read", "Delete it"):
+        tune(data, copy, random_folder(), epochs=2, batch=4, validation=0.25, verbose=False)
 
 
 def test_at_once_and_gradient_checkpointing_change_nothing_but_the_memory(data, adapter, tmp_path):
@@ -209,12 +217,12 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(data, tmp_path):
     time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = torch.load(killed / CHECKPOINT, weights_only=True)["step"]
-    assert 0 < done < 45 and not (killed / REPORT).exists()
+    done = torch.load(killed / CHECKPOINT, weights_only=True)["losses"]
+    assert 0 < len(done) < 45 and not (killed / REPORT).exists()
     how = dict(epochs=15, batch=4, validation=0.25, verbose=False)
     told = tune(data, killed, random_folder(), **how)
     tune(data, whole, random_folder(), **how)
-    assert told.steps == 45 and not (killed / CHECKPOINT).exists()
+    assert len(told.losses) == 45 and told.losses[: len(done)] == done and not (killed / CHECKPOINT).exists()
     one, other = (load_file(folder / WEIGHTS) for folder in (killed, whole))
     assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
 
@@ -300,14 +308,19 @@ def test_the_command(data, tmp_path, capsys):
     assert cli.main(["tune", "gone.jsonl", "--out", str(tmp_path)]) == 1
 
 
-def test_the_tiny_model_begins_to_learn_to_count_corners(tmp_path):
-    """Shortened; the whole of it is `python -m training.new_skill runs/corners --n 200`."""
-    path = new_skill.write(tmp_path, new=96, old=0)
-    out = tmp_path / "adapter"
-    told = tune(path, out, "tiny", epochs=5, learning_rate=4e-3, validation=0.125, verbose=False)
-    assert told.before["corners"][0] == 0
-    assert told.after["corners"][0] >= 4, repr(told)
-    model = p3v.load("tiny", adapter=out, verbose=False)
-    assert "corners." in str(
-        model.ask(new_skill.corners(new_skill.random.Random(5))[0][0].image, new_skill.ASK[0])
-    )
+def test_the_tiny_model_begins_to_learn_to_count_corners(tmp_path, capsys):
+    """Shortened; the whole of it is `python -m training.new_skill runs/corners --n 100`."""
+    file = tmp_path / "lora.json"
+    size = ["--new", "100", "--old", "4", "--epochs", "5", "--learning-rate", "4e-3"]
+    new_skill.main([str(tmp_path), *size, "--n", "1", "--json", str(file)])
+    told = json.loads((tmp_path / "adapter" / REPORT).read_text())
+    assert told["after"]["corners"][0] >= told["before"]["corners"][0] + 4, told
+    found = json.loads(file.read_text())
+    assert [row["skill"] for row in found["rows"]] == ["corners", *evaluate.SKILLS]
+    assert all(0 <= row[when] <= 1 for row in found["rows"] for when in ("before", "after"))
+    assert found["examples"]["corners"] == 100 and sum(found["examples"].values()) == 104
+    assert found["n"] == 1 and found["losses"] == told["losses"]
+    assert "| corners | " in capsys.readouterr().out
+    model = p3v.load("tiny", adapter=tmp_path / "adapter", verbose=False)
+    shown, question, _ = new_skill.corners(random.Random(5))
+    assert "corners." in str(model.ask(shown[0].image, question))

@@ -1,10 +1,12 @@
-"""An example of `p3v.tune`: teaches the tiny model to count corners, and shows that it forgets nothing else.
+"""An example of `p3v.tune`: teaches the tiny model to count corners, and measures what it forgets.
 
     python -m training.new_skill runs/corners --data         # draws the examples: pictures and data.jsonl
     python -m training.new_skill runs/corners                # and trains an adapter; stop and start it as you like
-    python -m training.new_skill runs/corners --n 200        # and asks about so many unseen pictures of each skill
+    python -m training.new_skill runs/corners --n 100 --json benchmarks/results/lora.json
+                                                             # and asks about so many unseen pictures of each skill
 
-A fifth of the examples are new, the others are questions that the model was trained on.
+A fifth of the examples are new, the others are questions that the model was trained on. The lesson on fine-tuning shows
+the file of the last command, where it is there.
 """
 
 from __future__ import annotations
@@ -12,10 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections import Counter
 from pathlib import Path
 
+import torch
+
 import phi3v_helpers as p3v
-from phi3v_helpers.tuning import tune
+from benchmarks import report
 from training import data, evaluate, pictures
 from training.canvas import COLOURS, KINDS
 
@@ -79,7 +84,21 @@ def exact(model, n: int, skills=("corners", *evaluate.SKILLS), seed: int = 1) ->
     return shares
 
 
-def main() -> None:
+def compare(adapter: Path, n: int, skills=("corners", *evaluate.SKILLS)) -> list[dict]:
+    """A row for each skill: exact answers without and with the adapter, on the same n unseen pictures."""
+    before, after = (
+        exact(p3v.load("tiny", adapter=where, verbose=False), n, skills) for where in (None, adapter)
+    )
+    return [{"skill": skill, "before": before[skill], "after": after[skill]} for skill in skills]
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown."""
+    lines = ["| exact answers | before | after |", "|---|---|---|"]
+    return "\n".join(lines + ["| {skill} | {before:.0%} | {after:.0%} |".format(**row) for row in rows])
+
+
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--new", type=int, default=400)
@@ -88,19 +107,24 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--data", action="store_true", help="only draw")
     parser.add_argument("--n", type=int, default=0, help="ask about so many unseen pictures of each skill")
-    args = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="write their shares of exact answers to this file")
+    args = parser.parse_args(words)
     path = args.folder / "data.jsonl"
     if not path.exists():
         write(args.folder, args.new, args.old)
     if args.data:
         return
     out = args.folder / "adapter"
-    print(tune(path, out, "tiny", epochs=args.epochs, learning_rate=args.learning_rate))
+    tuned = p3v.tune(path, out, "tiny", epochs=args.epochs, learning_rate=args.learning_rate)
+    print(tuned)
     if args.n:
-        before, after = (exact(p3v.load("tiny", adapter=where), args.n) for where in (None, out))
-        print(f"{'':10} {'before':>7} {'after':>7}, of {args.n} unseen pictures each")
-        for skill in before:
-            print(f"{skill:10} {before[skill]:7.1%} {after[skill]:7.1%}")
+        rows = compare(out, args.n)
+        print(table(rows))
+        if args.json:
+            groups = Counter(json.loads(line)["group"] for line in path.read_text("utf-8").splitlines())
+            run = {"examples": groups, "epochs": args.epochs, "seconds": tuned.seconds}
+            facts = report.about(torch.get_num_threads())
+            report.write(args.json, rows, facts, suite="lora", n=args.n, losses=tuned.losses, **run)
 
 
 if __name__ == "__main__":

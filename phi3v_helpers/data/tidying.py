@@ -42,7 +42,8 @@ def _parts(value, form):
         first = form.get("prefixItems", [])
         others = len(value) - len(first)
         return None if others > 0 and not form["items"] else first[: len(value)] + [form["items"]] * others
-    if "properties" in form:
-        return list(form["properties"].values()) if list(value) == list(form["properties"]) else None
+    if "properties" in form:  # a server may have another order
+        parts = form["properties"]
+        return [parts[name] for name in value] if value.keys() == parts.keys() else None
     (part,) = form["patternProperties"].values()
     return [part] * len(value)

@@ -17,6 +17,8 @@ MOST_BYTES = 512 * 1024**2  # of pictures for the model; as many again are read 
 
 def identity(vision):
     """What must be the same for all rows of a run: a dict with the model's name and a digest of its weights."""
+    if getattr(vision, "host", None):  # it is on a server
+        return {"name": vision.name, "weights": "on a server"}
     digest = hashlib.sha256()
     for name, weights in vision.model.named_parameters():
         some = weights.detach().flatten()[:16].cpu()

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm.auto import tqdm
 
-from ..batches import _request
+from ..batches import request_of
 from ..errors import Phi3VError
 
 AT_ONCE = 8
@@ -19,7 +19,7 @@ def in_threads(vision, pairs, at_once, progress, options):
     try:
         with tqdm(total=total, unit="answer", disable=not progress) as bar:
             for numbered in enumerate(pairs, start=1):
-                request, _ = _request(vision, *numbered, options)
+                request, _ = request_of(vision, *numbered, options)
                 running.append(pool.submit(_run, vision, numbered[0], request))
                 if len(running) >= at_once:  # no further ahead: pictures take memory
                     yield running.popleft().result()

@@ -1,11 +1,12 @@
 """A model on a server that can be asked like one on this machine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import Phi3VError, PromptError
 from ..streaming import Stream
-from ..vision import Phi3Vision, Request, _whole
+from ..vision import Phi3Vision, Request, whole
 from .counting import OURS, Counter
+from .data import checked, json_of, schema_of, until_fence, unwrapped
 from .many import AT_ONCE, in_threads
 from .messages import messages_of
 from .writing import write, write_in_pieces
@@ -17,18 +18,22 @@ _LOCAL = {"model", "processor", "tokenizer", "engine", "lock", "device", "dtype"
 
 @dataclass(frozen=True)
 class RemoteRequest(Request):
-    """messages: as OpenAI's API has them."""
+    """question, system, history, image_counts: as `Phi3Vision.request` takes them. begun: of the answer, str."""
 
-    messages: list = ()
+    question: str = ""
+    system: str | None = None
+    history: list = ()
+    image_counts: list = ()
+    begun: str = ""
 
 
 class RemoteVision(Phi3Vision):
     """A model that an OpenAI-compatible server has. `phi3v_helpers.load("http://…/v1")` makes one.
 
     name: str, of the model as the server has it. host: str, where it is. client: the openai.OpenAI.
-    `ask`, `stream`, `ask_many`, `chat`, `count_tokens` and the forms work as with a model on this machine; pictures
-    are sent along. Not to be had: `raw`, `look_up`, `read_text` and the like, which need the model itself. num_crops
-    can be told to `phi3v serve` and to vLLM.
+    All methods and the forms work as with a model on this machine; pictures are sent along. `read_table`, `extract` and
+    `find_objects` need a server that keeps answers to a JSON schema, as `phi3v serve`, vLLM and SGLang do. Not to be
+    had: `raw` and `look_up`, which need the model itself. num_crops can be told to `phi3v serve` and to vLLM.
     """
 
     def __init__(self, client, address, host, entry, num_crops=None):
@@ -52,7 +57,7 @@ class RemoteVision(Phi3Vision):
 
     def ask_many(self, pairs, *, at_once=None, progress=True, **options):
         """As `Phi3Vision.ask_many`. at_once: how many are sent at a time; None is 8. They are sent one by one."""
-        at_once = AT_ONCE if at_once is None else _whole(at_once, "at_once")
+        at_once = AT_ONCE if at_once is None else whole(at_once, "at_once")
         return in_threads(self, pairs, at_once, progress, options)
 
     def request(self, images, question, system=None, history=(), *, image_counts=None, **options):
@@ -66,18 +71,27 @@ class RemoteVision(Phi3Vision):
         history = list(history)
         request = super().request(images, question, system, history, image_counts=image_counts, **options)
         counts = list(image_counts) if image_counts else [len(images)] + [0] * len(history)
-        return RemoteRequest(**vars(request), messages=messages_of(question, images, counts, system, history))
+        return RemoteRequest(
+            **vars(request), question=question, system=system, history=history, image_counts=counts
+        )
 
-    def run(self, request, constraint=None):
+    def run(self, request):
         """Answer a Request. Returns an Answer; raises Phi3VError."""
-        if constraint is not None:
-            self.__getattr__("engine")
         return write(self, self._sent(request))
 
-    def run_constrained(self, request, schema):
-        """As `run`; the answer is JSON of this schema (dict), where the server can: vLLM, SGLang."""
-        form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
-        return write(self, self._sent(request) | {"response_format": form})
+    def run_in_form(self, request, form):
+        """As `Phi3Vision.run_in_form`: the server decodes to the form's schema; that it did is checked here."""
+        schema = schema_of(form)
+        answer = write(self, self._sent(request) | {"response_format": json_of(schema)})
+        if answer.finished:
+            checked(answer, schema, self.host)
+        return answer, answer.text
+
+    def run_fenced(self, request, begun):
+        """As `Phi3Vision.run_fenced`. Other servers begin as they like: what is around the text is taken off."""
+        if self._owner != OURS:
+            return unwrapped(self.run(request))
+        return until_fence(self.run_stream(replace(request, prompt=request.prompt + begun, begun=begun)))
 
     def run_stream(self, request, stop=None, keep=None):
         """As `run`, in a thread: a Stream."""
@@ -125,21 +139,26 @@ class RemoteVision(Phi3Vision):
                 f"{self.host} cannot be told num_crops.",
                 "Leave it out, or use phi3v serve or vLLM, which take it.",
             )
-        return _whole(given, "num_crops")
+        return whole(given, "num_crops")
 
     def _sent(self, request):
         """The arguments of a chat completion."""
+        about = request.question, request.images, request.image_counts, request.system, request.history
         sent = {
             "model": self.name,
-            "messages": request.messages,
+            "messages": messages_of(*about),
             "max_tokens": request.max_new_tokens,
             "temperature": request.temperature,
         }
         if request.seed is not None:
             sent["seed"] = request.seed
+        more = {}
         if request.num_crops is not None:
-            sent["extra_body"] = {"mm_processor_kwargs": {"num_crops": request.num_crops}}
-        return sent
+            more["mm_processor_kwargs"] = {"num_crops": request.num_crops}
+        if request.begun:
+            sent["messages"].append({"role": "assistant", "content": request.begun})
+            more |= {"continue_final_message": True, "add_generation_prompt": False}
+        return sent | {"extra_body": more} if more else sent
 
     def __repr__(self):
         return f"RemoteVision: {self.name} on {self.host}"

@@ -15,19 +15,26 @@ MOST_PICTURES = 64
 @dataclass(frozen=True)
 class Conversation:
     """system: str or None. history: (question, answer) pairs. images: RGB PIL images of all turns, in order.
-    image_counts: how many of them each turn brings, the last one included."""
+    image_counts: how many of them each turn brings, the last one included. begun: str, what the answer begins with."""
 
     question: str
     system: str | None
     history: list
     images: list
     image_counts: list
+    begun: str = ""
 
 
-def read_messages(messages):
-    """A Conversation. Fetches pictures, so it may take long. Raises PromptError, ImageError."""
+def read_messages(messages, is_begun=False):
+    """A Conversation. Fetches pictures, so it may take long. is_begun: the last message is the answer's beginning.
+
+    Raises PromptError, ImageError.
+    """
     if not isinstance(messages, list) or not messages or not all(isinstance(one, dict) for one in messages):
         raise PromptError("There are no messages.", _LIKE_THIS)
+    begun = ""
+    if is_begun:
+        messages, begun = messages[:-1], _beginning(messages[-1])
     system, turns = _in_turns(messages)
     asked = [_asked(parts) for parts in turns[::2]]
     sources = [source for _, mine in asked for source in mine]
@@ -40,13 +47,23 @@ def read_messages(messages):
         history=list(zip(questions, map(_only_text, turns[1::2]))),
         images=[_open(*numbered, len(sources)) for numbered in enumerate(sources, start=1)],
         image_counts=[len(mine) for _, mine in asked],
+        begun=begun,
     )
+
+
+def _beginning(message):
+    if message.get("role") != "assistant":
+        raise PromptError(
+            "The last message, which is to be continued, is not of the assistant.",
+            "Send the beginning of the answer last.",
+        )
+    return _only_text(_parts(message))
 
 
 def _in_turns(messages):
     """The system text, and lists of parts: of the user, of the assistant, of the user, and so on."""
     system = None
-    if messages[0].get("role") in ("system", "developer"):
+    if messages and messages[0].get("role") in ("system", "developer"):
         system, messages = _only_text(_parts(messages[0])), messages[1:]
     for number, message in enumerate(messages):
         if message.get("role") != ("user", "assistant")[number % 2]:

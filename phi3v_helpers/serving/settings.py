@@ -5,6 +5,7 @@ from ..errors import PromptError
 DEFAULT_TOKENS = 1024  # of an answer, where the request does not say; as transformers' server has it
 
 _HERE = {"model", "messages", "stream", "max_tokens", "max_completion_tokens", "temperature", "seed"}
+_HERE |= {"response_format", "continue_final_message", "add_generation_prompt"}
 # These change no answer.
 _IGNORED = {"stream_options", "user", "metadata", "store", "service_tier", "parallel_tool_calls"}
 _IGNORED |= {"safety_identifier", "prompt_cache_key"}
@@ -18,7 +19,6 @@ _NEUTRAL = {
     "logprobs": (False,),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
 }
 
@@ -40,3 +40,15 @@ def options_of(body):
         "num_crops": crops.get("num_crops"),
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def is_begun(body):
+    """Whether the last message is the beginning of the answer, in the words of vLLM and SGLang. Raises PromptError."""
+    begun = body.get("continue_final_message") or False
+    fresh = body.get("add_generation_prompt")
+    if not isinstance(begun, bool) or fresh not in (None, not begun):
+        raise PromptError(
+            "continue_final_message and add_generation_prompt do not go together.",
+            "Send true and false, or leave both out.",
+        )
+    return begun

@@ -30,7 +30,7 @@ class Turns(GenerateManager):
             lambda item: loop.call_soon_threadsafe(queue.put_nowait, item),
             inputs["gone"],
         )
-        self.submit(self._work, inputs["request"], gen_config, streamer)
+        self.submit(self._work, inputs["request"], inputs["constraint"], gen_config, streamer)
         return queue, streamer
 
     async def generate_non_streaming(self, model, processor, inputs, gen_config, request_id):
@@ -42,9 +42,9 @@ class Turns(GenerateManager):
             raise streamer.error
         return str(streamer.answer), streamer.answer.prompt_tokens, range(streamer.total_tokens)
 
-    def _work(self, request, gen_config, streamer):
+    def _work(self, request, constraint, gen_config, streamer):
         try:
-            answer = self._vision.run(request, streamer.gone.is_set, streamer)
+            answer = self._vision.run(request, streamer.gone.is_set, streamer, constraint)
         except Exception as error:  # told to the client, not to the thread
             streamer.fail(error)
             return

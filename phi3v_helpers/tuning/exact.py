@@ -9,22 +9,20 @@ AT_ONCE = 16
 
 @dataclass(frozen=True, repr=False)
 class Tuned:
-    """before, after: {group: [right, asked]}, exact answers to what was kept back. steps: int. seconds: of training."""
+    """before, after: {group: [right, asked]}, exact answers to what was kept back. losses: list of float, of each step,
+    a token. seconds: of training."""
 
     before: dict
     after: dict
-    steps: int
+    losses: list
     seconds: float
-
-    @classmethod
-    def of(cls, report):
-        return cls(report["before"], report["after"], report["steps"], report["seconds"])
 
     def __repr__(self):
         lines = [f"{'exact answers':16} {'before':>8} {'after':>8} {'of':>5}"]
         for group, (right, asked) in self.after.items():
             lines.append(f"{group[:16]:16} {_share(self.before[group])} {_share([right, asked])} {asked:5}")
-        return "\n".join([*lines, f"{self.steps:,} steps in {self.seconds / 60:.1f} minutes"])
+        took = f"{self.seconds:.0f} s" if self.seconds < 600 else f"{self.seconds / 60:.0f} minutes"
+        return "\n".join([*lines, f"{len(self.losses):,} steps in {took}"])
 
 
 def exact_answers(vision, talks, shown, what):

@@ -97,7 +97,7 @@ def tune(
     report = read_report(out, settings)
     if report:
         look_at_adapter(out)
-        return Tuned.of(report)
+        return Tuned(**report)
 
     def shown(items, what, **about):
         if not verbose:
@@ -114,16 +114,16 @@ def tune(
     wrapped = _with_adapter(vision, options, gradient_checkpointing)
     try:
         parameters = {name: value for name, value in wrapped.named_parameters() if value.requires_grad}
-        steps, seconds = train(vision, parameters, learned, options, settings, out, before, shown)
+        losses, seconds = train(vision, parameters, learned, options, settings, out, before, shown)
         vision.forget()  # what was read with other weights
         after = exact_answers(vision, kept_back, shown, "after")
         save_adapter(wrapped, out)
     finally:
         wrapped.unload()  # the weights may be in use elsewhere, see `load`
         vision.forget()
-    report = {"settings": settings, "before": before, "after": after, "steps": steps, "seconds": seconds}
-    save_report(out, report)
-    return Tuned.of(report)
+    told = {"before": before, "after": after, "losses": losses, "seconds": seconds}
+    save_report(out, {"settings": settings, **told})
+    return Tuned(**told)
 
 
 def split(talks, share, seed):

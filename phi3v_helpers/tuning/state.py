@@ -9,6 +9,7 @@ import torch
 from ..errors import Phi3VError
 
 CHECKPOINT, REPORT = "checkpoint.pt", "tuning.json"
+TOLD = ("before", "after", "losses", "seconds")  # of a report, beside its settings
 
 
 def save(folder, name, write):
@@ -45,17 +46,17 @@ def save_report(folder, report):
 
 
 def read_report(folder, settings):
-    """What a finished run said, dict, or None. Raises Phi3VError: it had other settings."""
+    """What a finished run said, as the fields of a `Tuned`, or None. Raises Phi3VError: it had other settings."""
     path = Path(folder) / REPORT
     if not path.exists():
         return None
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        before = report["settings"]
+        before, told = report["settings"], {name: report[name] for name in TOLD}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Phi3VError(f"{path} cannot be read.", "Delete it to begin anew.") from error
     _check_same(before, settings, folder)
-    return report
+    return told
 
 
 def _check_same(before, settings, folder):

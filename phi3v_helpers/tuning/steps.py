@@ -16,13 +16,14 @@ WEIGHT_DECAY = 0.01
 
 
 def train(vision, parameters, talks, options, settings, folder, before, shown):
-    """Train `parameters`, {name: tensor}, which a checkpoint in the folder goes on with. Returns (steps, seconds)."""
+    """Train `parameters`, {name: tensor}, which a checkpoint in the folder goes on with. Returns (losses, seconds)."""
     optimiser = torch.optim.AdamW(
         parameters.values(), lr=options.learning_rate, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.99)
     )
     per_epoch = -(-len(talks) // options.batch)
     total, state = options.epochs * per_epoch, read_checkpoint(folder, settings)
-    step, spent = (state["step"], state["seconds"]) if state else (0, 0.0)
+    losses, spent = (state["losses"], state["seconds"]) if state else ([], 0.0)
+    step = len(losses)
     if state:
         with torch.no_grad():
             for name, value in parameters.items():
@@ -36,7 +37,7 @@ def train(vision, parameters, talks, options, settings, folder, before, shown):
             {
                 "settings": settings,
                 "before": before,
-                "step": step,
+                "losses": losses,
                 "seconds": spent + time.monotonic() - started,
                 "adapter": adapter,
                 "optimiser": optimiser.state_dict(),
@@ -49,16 +50,16 @@ def train(vision, parameters, talks, options, settings, folder, before, shown):
     for _ in bar:
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * rate(step, total)
-        loss = _step(vision, _batch(talks, step, per_epoch, options), optimiser, parameters, options)
+        losses.append(_step(vision, _batch(talks, step, per_epoch, options), optimiser, parameters, options))
         if hasattr(bar, "set_postfix"):
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
         step += 1
         if time.monotonic() - saved > options.checkpoint_seconds:
             keep()
             saved = time.monotonic()
     vision.model.eval()
     keep()
-    return step, spent + time.monotonic() - started
+    return losses, spent + time.monotonic() - started
 
 
 def rate(step, total):
