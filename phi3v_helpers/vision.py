@@ -10,6 +10,7 @@ import torch
 from .answers import Answer, TokenCount
 from .batches import in_batches
 from .chat import Chat
+from .checks import whole
 from .data import documents, fields, objects, tables, text, writing
 from .engine import Engine
 from .errors import PromptError
@@ -432,10 +433,3 @@ def _decoding(request):
         return {"do_sample": True, "temperature": request.temperature}
     greedy = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
     return greedy | ({"prompt_lookup_num_tokens": LOOK_UP} if request.look_up else {})
-
-
-def whole(value, what):
-    """The value, if it is a whole number of 1 or more. what: its name. Raises PromptError."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise PromptError(f"{what} is {value!r}.", "Give a whole number, 1 or more.")
-    return value

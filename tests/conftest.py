@@ -35,6 +35,14 @@ def model():
 
 
 @pytest.fixture(scope="module")
+def tiny():
+    """The model that ships."""
+    import phi3v_helpers as p3v
+
+    return p3v.load("tiny", verbose=False)
+
+
+@pytest.fixture(scope="module")
 def other(tmp_path_factory):
     """A model of the same shape that says something else; its name is "other"."""
     from random_model import make_folder

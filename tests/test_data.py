@@ -74,11 +74,6 @@ def strong(tmp_path_factory):
     return p3v.load(make_folder(tmp_path_factory.mktemp("strong") / "strong", strength=5), verbose=False)
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    return p3v.load("tiny", verbose=False)
-
-
 def test_whatever_is_babbled_fits(model, strong):
     for seed in range(TRIES):
         picture = [noise(seed), photo(seed), EMPTY][seed % 3]

@@ -48,11 +48,6 @@ def remote(address):
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    return p3v.load("tiny", verbose=False)
-
-
-@pytest.fixture(scope="module")
 def babbler(model):
     """The model with random weights, which never ends an answer before it must, on a server."""
     with in_thread(model) as address:

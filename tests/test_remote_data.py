@@ -53,11 +53,6 @@ SMALL = {"type": "object", "properties": {"year": {"type": "integer"}}, "require
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    return p3v.load("tiny", verbose=False)
-
-
-@pytest.fixture(scope="module")
 def remote():
     with command("tiny") as process:
         yield p3v.load(process.address, verbose=False)

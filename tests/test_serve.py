@@ -38,11 +38,6 @@ def client(process):
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    return p3v.load("tiny", verbose=False)
-
-
-@pytest.fixture(scope="module")
 def address(model):
     """Where the model with random weights is, which never ends an answer before it must."""
     with in_thread(model) as address:

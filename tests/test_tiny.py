@@ -18,11 +18,6 @@ CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
 TRAINED_SEEDS_BELOW = evaluate.SEED_OFFSET
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    return p3v.load("tiny", verbose=False)
-
-
 def shown(name):
     """The facts of a shipped picture, as its script drew it."""
     draw, facts, *_ = samples.SAMPLES[name]

@@ -6,7 +6,7 @@ import re
 import sys
 
 from ..errors import ImageError, PromptError
-from .options import add_command, add_model_options
+from .options import add_command, add_model_options, given
 from .terminal import tell
 
 MOST_QUESTION = 1_000_000  # bytes from standard input
@@ -50,7 +50,7 @@ def _ask(options):
     images = [_open(source, options, number, len(pictures)) for number, source in enumerate(pictures, 1)]
     vision = _load(options)
     names = ("max_new_tokens", "temperature", "seed", "num_crops", "system")
-    how = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    how = given(options, names)
     if options.json:
         answer = vision.ask(images or None, question, **how)
         about = ("model", "prompt_tokens", "new_tokens", "seconds", "finished")

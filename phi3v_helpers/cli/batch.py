@@ -4,7 +4,7 @@ import re
 import signal
 import sys
 
-from .options import add_command, add_model_options
+from .options import add_command, add_model_options, given
 from .terminal import tell
 
 
@@ -60,7 +60,7 @@ def _batch(options):
     if isinstance(options.ray, str) and not re.fullmatch(r"auto|local|(\w+://)?[^/\s]+:\d+", options.ray):
         options.parser.error(f"{options.ray!r} is no address of a cluster; write --ray behind the pictures")
     names = ("max_new_tokens", "num_crops", "system")
-    how = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    how = given(options, names)
     how |= {name: getattr(options, name) for name in ("device", "dtype") if getattr(options, name) != "auto"}
     ours = signal.getsignal(signal.SIGINT)
     if callable(ours):  # and not ignored: let it say how to go on, instead of ending at once

@@ -7,7 +7,7 @@ import time
 from contextlib import redirect_stdout
 
 from ..errors import Phi3VError
-from .options import add_command
+from .options import add_command, add_machine_options
 from .terminal import tell
 
 SECONDS_TO_END = 2  # at Ctrl-C, for answers that are being written
@@ -42,12 +42,7 @@ def add_serve(commands):
         metavar="KEY",
         help="what clients must send; better in PHI3V_API_KEY, which other users cannot see",
     )
-    parser.add_argument(
-        "--device", default="auto", help='"auto", "cpu", "cuda", "cuda:1" or "mps" (default: auto)'
-    )
-    parser.add_argument(
-        "--dtype", default="auto", help='"auto", "float32", "bfloat16" or "float16" (default: auto)'
-    )
+    add_machine_options(parser)
 
 
 def _serve(options):

@@ -3,7 +3,7 @@
 import sys
 from contextlib import redirect_stdout
 
-from .options import add_command, add_model_options
+from .options import add_command, add_model_options, given
 
 OPTIONS = (
     ("--epochs", int, "how often each example is seen (default: 3)"),
@@ -42,7 +42,6 @@ def _tune(options):
     from ..tuning import tune
 
     names = [name.removeprefix("--").replace("-", "_") for name, *_ in OPTIONS]
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     with redirect_stdout(sys.stderr):  # what `load` says
         tuned = tune(
             options.data,
@@ -52,6 +51,6 @@ def _tune(options):
             dtype=options.dtype,
             quantize=options.quantize,
             gradient_checkpointing=options.gradient_checkpointing,
-            **given,
+            **given(options, names),
         )
     print(tuned)

@@ -4,9 +4,9 @@ import json
 
 from ..errors import ImageError, Phi3VError, PromptError
 from ..images import load_images
+from ..needs import needed
 from ..prompts import plain
 from . import tasks
-from .needs import needed
 from .schemas import bounded
 from .tidying import tidied
 from .wording import types

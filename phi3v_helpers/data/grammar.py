@@ -12,7 +12,7 @@ import torch
 from transformers import LogitsProcessor
 
 from ..errors import Phi3VError, PromptError
-from .needs import needed
+from ..needs import needed
 
 KEPT = 32  # compiled grammars of a tokenizer
 # As json.dumps writes. A space may stand in front: a tokenizer of words with their spaces begins texts so.

@@ -3,8 +3,8 @@
 import re
 
 from ..images import load_image
+from ..needs import needed
 from . import tasks
-from .needs import needed
 from .writing import in_form
 
 MAX_COLUMNS, MAX_ROWS, MAX_CELL = 12, 100, 100

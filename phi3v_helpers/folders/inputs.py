@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import ImageError, PromptError
-from .needs import pyarrow
+from ..needs import needed
 
 # A folder's other files are no pictures, or none that can be read; which of these really are shows when they are read.
 ENDINGS = (
@@ -139,7 +139,8 @@ def _jsonl(path):
 
 
 def _parquet(path):
-    parquet = pyarrow("parquet", "A list in Parquet")
+    with needed("pyarrow", "A list in Parquet", "batch"):
+        import pyarrow.parquet as parquet
     return parquet.read_table(path).to_pylist()
 
 

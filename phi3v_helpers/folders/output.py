@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from ..errors import Phi3VError, PromptError
+from ..needs import needed
 from .disk import explained
-from .needs import pyarrow
 
 COLUMNS = {
     "picture": str,
@@ -38,7 +38,7 @@ class Output:
                 "Give a name that ends in .parquet, .jsonl or .csv.",
             )
         if self._write is _parquet:
-            pyarrow("parquet", "Parquet")
+            _pyarrow()
         if not self.path.parent.is_dir():
             raise Phi3VError(
                 f"There is no folder {str(self.path.parent)[-80:]!r}.",
@@ -106,7 +106,7 @@ def _csv(file, rows):
 
 
 def _parquet(file, rows):
-    parquet = pyarrow("parquet", "Parquet")
+    parquet = _pyarrow()
     import pyarrow as pa
 
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -114,3 +114,9 @@ def _parquet(file, rows):
     with parquet.ParquetWriter(file, schema) as writer:
         while group := list(islice(rows, GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
+
+
+def _pyarrow():
+    with needed("pyarrow", "Parquet", "batch"):
+        import pyarrow.parquet as parquet
+    return parquet

@@ -6,6 +6,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..checks import whole
 from ..errors import PromptError
 from .disk import only_one
 from .inputs import items_of
@@ -90,9 +91,9 @@ def batch(
     """
     output = Output(out)
     if at_once is not None:
-        _whole(at_once, "at_once")
+        whole(at_once, "at_once")
     if workers is not None:
-        _whole(workers, "workers")
+        whole(workers, "workers")
         if not ray:
             raise PromptError("workers is for a cluster.", "Give ray=True too, or leave it out.")
     items = items_of(pictures, question)
@@ -187,8 +188,3 @@ def _stopped_in_words(journal, total):
 def _whole_rows(journal, items):
     for place, row in journal.rows():
         yield {"picture": items[place].picture, "question": items[place].question, **row}
-
-
-def _whole(value, what):
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise PromptError(f"{what} is {value!r}.", "Give a whole number, 1 or more.")

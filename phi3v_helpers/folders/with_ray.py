@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from ..batches import MOST
 from ..errors import Phi3VError
-from .needs import ray as needed_ray
+from ..needs import needed
 
 CORES = 4  # of a model without a GPU
 STORE = 100 * 1024**2  # bytes that a cluster of our own shares between its processes: rows are small
@@ -103,7 +103,8 @@ def rows_from_cluster(items, spec, vision, how, address, workers):
             f"Ray cannot load {vision.name} on other machines: it was not loaded by load.",
             "Give the name of a model, or a folder.",
         )
-    data = needed_ray("Working with a cluster")
+    with needed("ray", "Working with a cluster", "ray"):
+        import ray.data as data
     import ray
 
     ours = not ray.is_initialized()

@@ -6,9 +6,9 @@ import re
 from ..answers import Answer
 from ..data.fence import before_fence
 from ..data.kinds import SMALLEST
-from ..data.needs import needed
 from ..data.parts import over
 from ..errors import Phi3VError
+from ..needs import needed
 
 _MARKS = {"optional", "again", "any", "is"}  # of a form, which no server knows
 _FENCED = re.compile(r"(?:^|\n)```[^\n]*\n(.*?)(?:\n?```|$)", re.DOTALL)

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, replace
 
+from ..checks import whole
 from ..errors import Phi3VError, PromptError
 from ..streaming import Stream
-from ..vision import Phi3Vision, Request, whole
+from ..vision import Phi3Vision, Request
 from .counting import OURS, Counter
 from .data import checked, json_of, schema_of, until_fence, unwrapped
 from .many import AT_ONCE, in_threads

@@ -114,7 +114,7 @@ def tune(
     wrapped = _with_adapter(vision, options, gradient_checkpointing)
     try:
         parameters = {name: value for name, value in wrapped.named_parameters() if value.requires_grad}
-        losses, seconds = train(vision, parameters, learned, options, settings, out, before, shown)
+        losses, seconds = train(vision, parameters, learned, options, settings, out, before, state, shown)
         vision.forget()  # what was read with other weights
         after = exact_answers(vision, kept_back, shown, "after")
         save_adapter(wrapped, out)

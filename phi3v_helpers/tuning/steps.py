@@ -8,20 +8,20 @@ import torch
 from torch import nn
 
 from ..model.cpu import at_best
-from .state import read_checkpoint, save_checkpoint
+from .state import save_checkpoint
 from .talks import IGNORED, encode, side_by_side
 
 WARM = 0.05  # of the steps, in which the learning rate rises; then it falls along a cosine
 WEIGHT_DECAY = 0.01
 
 
-def train(vision, parameters, talks, options, settings, folder, before, shown):
-    """Train `parameters`, {name: tensor}, which a checkpoint in the folder goes on with. Returns (losses, seconds)."""
+def train(vision, parameters, talks, options, settings, folder, before, state, shown):
+    """Train `parameters`, {name: tensor}, on from the state of a checkpoint, or None. Returns (losses, seconds)."""
     optimiser = torch.optim.AdamW(
         parameters.values(), lr=options.learning_rate, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.99)
     )
     per_epoch = -(-len(talks) // options.batch)
-    total, state = options.epochs * per_epoch, read_checkpoint(folder, settings)
+    total = options.epochs * per_epoch
     losses, spent = (state["losses"], state["seconds"]) if state else ([], 0.0)
     step = len(losses)
     if state:
