@@ -28,7 +28,8 @@ ONE, TWO, THREE = PICTURES
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
     """A model whose answers depend on everything that it read."""
-    return p3v.load(make_folder(tmp_path_factory.mktemp("strong") / "strong", strength=6), verbose=False)
+    # No other test's model, which may be in use still, has this name: memory() tells of all.
+    return p3v.load(make_folder(tmp_path_factory.mktemp("reused") / "reused", strength=6), verbose=False)
 
 
 @pytest.fixture
